@@ -1,0 +1,1 @@
+//! The local key service: AWS KMS on an ordinary host.

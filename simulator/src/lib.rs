@@ -1,0 +1,8 @@
+//! What a Nitro enclave finds around it, on an ordinary Linux host: NSM, vsock and KMS.
+//!
+//! For trying things out and for tests. Nothing here protects anything: the "hypervisor" is a
+//! library in the enclave's own process, and its root key lies in a folder.
+
+pub mod kms;
+pub mod nsm;
+pub mod vsock;

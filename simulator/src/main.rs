@@ -1,0 +1,3 @@
+//! `adyton-sim`: a Nitro enclave and its surroundings on an ordinary Linux host.
+
+fn main() {}
