@@ -14,8 +14,10 @@ use super::{Clock, Faults, MAX_PCRS, MapForm, NsmConfig, NsmError, parent_pcr};
 
 /// The largest encoded request in bytes: the driver and the device refuse more.
 const MAX_REQUEST_BYTES: usize = 0x1000;
-/// Limits on what a document carries, in bytes: AWS's `attestation_process.md`, §3.2.2.2. The
-/// same page has 1,024 for all three in its grammar; what a verifier accepts is what counts here.
+/// Limits on what a document carries, in bytes: AWS's `attestation_process.md`, §3.2.2.2.
+/// AWS's device test sends 1,024 bytes of user data and nonce without an error, but a document
+/// with more than 512 is invalid for everybody who follows that page. The simulator is strict
+/// where it shows the mistake early.
 const MAX_USER_DATA_BYTES: usize = 512;
 const MAX_NONCE_BYTES: usize = 512;
 const MAX_PUBLIC_KEY_BYTES: usize = 1024;
