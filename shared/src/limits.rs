@@ -1,0 +1,61 @@
+//! Every bound, with its unit, its reason and its worst case.
+
+/// Longest write to a real vsock, in bytes: larger packets are corrupted by some guest kernels (S-9).
+pub const MAX_VSOCK_WRITE_BYTES: usize = 31 * 1024;
+
+/// Longest payload of one frame, in bytes. 128 connections × 256 KiB = 32 MiB at worst.
+pub const MAX_FRAME_BYTES: u32 = 256 * 1024;
+
+/// Longest control message, in bytes: a signed request with a job of [`MAX_JOB_BYTES`] and its envelope.
+pub const MAX_CONTROL_BYTES: u32 = 96 * 1024;
+
+/// Longest job definition inside a request, in bytes.
+pub const MAX_JOB_BYTES: usize = 64 * 1024;
+
+/// Most steps in a job.
+pub const MAX_JOB_STEPS: usize = 64;
+
+/// Most fields that one step or one release rule may name. A record's fields are tracked in a bit set of this size.
+pub const MAX_FIELDS: usize = 256;
+
+/// Longest field path, in bytes.
+pub const MAX_FIELD_PATH_BYTES: usize = 512;
+
+/// Deepest nesting of a record. Each level costs the scanner one byte.
+pub const MAX_RECORD_DEPTH: usize = 128;
+
+/// Longest full ARN of a KMS key, in bytes; the API allows 2048 for a key identifier.
+pub const MAX_KEY_ARN_BYTES: usize = 2048;
+
+/// Longest serialised encryption context, in bytes: its length field has 16 bits.
+pub const MAX_CONTEXT_BYTES: usize = u16::MAX as usize;
+
+/// Longest header of a message that is read, in bytes: a full context and 16 encrypted data keys fit.
+pub const MAX_HEADER_BYTES: usize = 192 * 1024;
+
+/// Most encrypted data keys in a message (`max_encrypted_data_keys` in the Encryption SDKs).
+pub const MAX_ENCRYPTED_DATA_KEYS: usize = 16;
+
+/// Longest frame of a message, and longest unframed body, in bytes: it is buffered whole before it is verified.
+pub const MAX_MESSAGE_FRAME_BYTES: usize = 16 * 1024 * 1024;
+
+/// Frame length that this project writes when not told otherwise, in bytes.
+pub const DEFAULT_MESSAGE_FRAME_BYTES: u32 = 64 * 1024;
+
+/// Longest attestation document, in bytes. AWS gives 16 KiB as the size of the device's response.
+pub const MAX_ATTESTATION_BYTES: usize = 16 * 1024;
+
+/// Shortest nonce in a challenge, in bytes (T-2).
+pub const MIN_NONCE_BYTES: usize = 16;
+
+/// Longest nonce that the NSM takes, in bytes.
+pub const MAX_NONCE_BYTES: usize = 512;
+
+/// Longest life of a signed request, in seconds: it bounds the memory of seen ids.
+pub const MAX_REQUEST_LIFETIME_SECONDS: u64 = 15 * 60;
+
+/// How far a signer's clock may be ahead of the enclave's, in seconds.
+pub const CLOCK_SKEW_SECONDS: u64 = 60;
+
+/// Longest policy file, in bytes.
+pub const MAX_POLICY_BYTES: usize = 256 * 1024;

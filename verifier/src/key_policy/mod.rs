@@ -1,0 +1,1 @@
+//! Evaluates KMS key policies.
