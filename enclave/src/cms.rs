@@ -129,8 +129,9 @@ impl<'a> EnvelopedData<'a> {
         if self.key_id != *key_id {
             return Err(CmsError::OtherRecipient);
         }
-        let content_key =
-            unwrap(self.encrypted_key).filter(|key| key.len() == CONTENT_KEY_BYTES).ok_or(CmsError::Unopened)?;
+        let content_key = unwrap(self.encrypted_key)
+            .filter(|key| key.len() == CONTENT_KEY_BYTES)
+            .ok_or(CmsError::Unopened)?;
         let mut content = Zeroizing::new(self.ciphertext);
         let length = decrypt_cbc(&content_key, self.iv, &mut content).ok_or(CmsError::Unopened)?;
         content.truncate(length);
@@ -160,7 +161,8 @@ type Read<T> = Result<T, CmsError>;
 
 impl<'a> Reader<'a> {
     fn take(&mut self, length: usize) -> Read<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(CmsError::Malformed("it ends too early"))?;
+        let (taken, rest) =
+            self.rest.split_at_checked(length).ok_or(CmsError::Malformed("it ends too early"))?;
         self.rest = rest;
         Ok(taken)
     }
@@ -205,12 +207,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    fn framed<T>(
-        &mut self,
-        framing: Framing,
-        tag: u8,
-        read: impl FnOnce(&mut Self) -> Read<T>,
-    ) -> Read<T> {
+    fn framed<T>(&mut self, framing: Framing, tag: u8, read: impl FnOnce(&mut Self) -> Read<T>) -> Read<T> {
         if framing == Framing::Definite {
             return self.within(tag, read);
         }
@@ -221,7 +218,11 @@ impl<'a> Reader<'a> {
     }
 
     fn oid(&mut self, expected: &[u8]) -> Read<()> {
-        if self.definite(OID)? == expected { Ok(()) } else { Err(CmsError::Malformed("another algorithm or type")) }
+        if self.definite(OID)? == expected {
+            Ok(())
+        } else {
+            Err(CmsError::Malformed("another algorithm or type"))
+        }
     }
 
     fn version_2(&mut self) -> Read<()> {
@@ -235,7 +236,8 @@ impl<'a> Reader<'a> {
             set.within(SEQUENCE, |ktri| {
                 ktri.version_2()?;
                 let key_id = ktri.definite(CONTEXT_0_PRIMITIVE)?;
-                let key_id = key_id.try_into().map_err(|_| CmsError::Malformed("recipient's key identifier"))?;
+                let key_id =
+                    key_id.try_into().map_err(|_| CmsError::Malformed("recipient's key identifier"))?;
                 ktri.oaep_with_sha256()?;
                 let encrypted_key = ktri.definite(OCTET_STRING)?;
                 if encrypted_key.len() != ENCRYPTED_KEY_BYTES {

@@ -50,7 +50,8 @@ impl KeyArn {
             return Err(ArnError::Alias);
         }
         let mut parts = text.splitn(6, ':');
-        let mut part = |name| parts.next().filter(|p| !p.is_empty()).ok_or(ArnError::Malformed { part: name });
+        let mut part =
+            |name| parts.next().filter(|p| !p.is_empty()).ok_or(ArnError::Malformed { part: name });
         let (prefix, partition, service) = (part("prefix")?, part("partition")?, part("service")?);
         let (region, account, resource) = (part("region")?, part("account")?, part("resource")?);
         let word = |s: &str| s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');

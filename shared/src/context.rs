@@ -70,7 +70,9 @@ impl EncryptionContext {
         }
         let context = Self(map);
         let bytes = context.serialized_length();
-        if bytes > MAX_CONTEXT_BYTES || context.0.iter().any(|(k, v)| k.len().max(v.len()) > MAX_CONTEXT_BYTES) {
+        if bytes > MAX_CONTEXT_BYTES
+            || context.0.iter().any(|(k, v)| k.len().max(v.len()) > MAX_CONTEXT_BYTES)
+        {
             return Err(ContextError::TooLarge { bytes });
         }
         Ok(context)

@@ -387,7 +387,8 @@ mod tests {
 
     #[test]
     fn paths_round_trip() {
-        for text in ["id", "card.pan", "items[].price", "a[][].b", r#""a.b".c"#, r#""a\"\\".x"#, r#""""#, "ä"] {
+        for text in ["id", "card.pan", "items[].price", "a[][].b", r#""a.b".c"#, r#""a\"\\".x"#, r#""""#, "ä"]
+        {
             assert_eq!(path(text).to_string(), text);
         }
         assert_eq!(path(r#""id""#), path("id"));
@@ -395,7 +396,9 @@ mod tests {
 
     #[test]
     fn refuses_malformed_paths_and_says_where() {
-        for (text, at) in [("", 0), ("a..b", 2), ("a.", 2), ("[]", 0), ("a[", 2), ("a[0]", 2), ("\"a", 2), ("a]", 1)] {
+        for (text, at) in
+            [("", 0), ("a..b", 2), ("a.", 2), ("[]", 0), ("a[", 2), ("a[0]", 2), ("\"a", 2), ("a]", 1)]
+        {
             assert_eq!(FieldPath::parse(text), Err(JobError::Path { path: text.to_owned(), at }), "{text}");
         }
     }

@@ -14,6 +14,7 @@
 )]
 
 pub mod arn;
+pub mod capped;
 pub mod cbor;
 pub mod context;
 pub mod cose;
@@ -27,6 +28,7 @@ pub mod message;
 pub mod policy;
 pub mod receipt;
 pub mod request;
+pub mod result;
 pub mod secret;
 pub mod statement;
 

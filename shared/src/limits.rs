@@ -57,5 +57,8 @@ pub const MAX_REQUEST_LIFETIME_SECONDS: u64 = 15 * 60;
 /// How far a signer's clock may be ahead of the enclave's, in seconds.
 pub const CLOCK_SKEW_SECONDS: u64 = 60;
 
+/// Longest name of a requester, in bytes.
+pub const MAX_REQUESTER_NAME_BYTES: usize = 64;
+
 /// Longest policy file, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;

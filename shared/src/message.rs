@@ -1,1 +1,235 @@
-//! (being written)
+//! Control messages between parent and enclave: CBOR `[version, message]` in control frames.
+//!
+//! ```text
+//! port 5000, the parent opens:    Attest → Document | Refused
+//!                                 Job, data…, end → data…, end, Done | Refused
+//! port 8001, the enclave opens:   Want → Credentials | Unavailable
+//! ```
+//!
+//! A refusal can come at any time and ends the conversation.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::cbor::{self, CborError};
+use crate::error_code::ErrorCode;
+use crate::id::Nonce;
+
+/// The version of the protocol that this release speaks.
+pub const PROTOCOL_VERSION: u8 = 1;
+/// The enclave listens here for jobs and challenges.
+pub const JOB_PORT: u32 = 5000;
+/// The parent listens here and forwards to KMS, in the shape of AWS's vsock-proxy.
+pub const KMS_PORT: u32 = 8000;
+/// The parent listens here and hands out short-lived credentials.
+pub const CREDENTIALS_PORT: u32 = 8001;
+
+/// What the parent says to the enclave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToEnclave {
+    /// Asks for an identity document over a fresh nonce.
+    Attest {
+        /// The challenge.
+        nonce: Nonce,
+    },
+    /// Starts a job; the payload follows in data frames.
+    Job {
+        /// The signed request, see [`crate::request`].
+        request: ByteBuf,
+    },
+}
+
+/// What the enclave answers.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FromEnclave {
+    /// An attestation document that names the enclave's id.
+    Document {
+        /// As the NSM made it.
+        document: ByteBuf,
+    },
+    /// The job is done; only now can the result be read.
+    Done(Done),
+    /// The enclave refuses; nothing was let out.
+    Refused(Refusal),
+}
+
+/// The end of a successful job.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Done {
+    /// Opens the sealed result, see [`crate::result`].
+    pub key: ResultKey,
+    /// The signed receipt, see [`crate::receipt`].
+    pub receipt: ByteBuf,
+}
+
+/// Why and where the enclave refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// What promise was not kept.
+    pub code: ErrorCode,
+    /// Which record, counted from 1, where that makes sense.
+    pub record: Option<u64>,
+    /// Which step, counted from 1, where that makes sense.
+    pub step: Option<u16>,
+    /// When it makes sense to try again, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, record: None, step: None, retry_after_ms: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(record) = self.record {
+            write!(f, ", record {record}")?;
+        }
+        if let Some(step) = self.step {
+            write!(f, ", step {step}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The one-time key of a sealed result. Wiped when dropped.
+#[derive(PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct ResultKey(#[serde(with = "serde_bytes")] pub(crate) [u8; 32]);
+
+impl fmt::Debug for ResultKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResultKey(..)")
+    }
+}
+
+/// What the enclave asks of the parent's credential service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToParent {
+    /// Current credentials, please.
+    Want {},
+}
+
+/// What the parent's credential service answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum FromParent {
+    /// Credentials of the parent's role.
+    Credentials(Credentials),
+    /// The parent has none.
+    Unavailable {},
+}
+
+/// Short-lived AWS credentials. Wiped when dropped.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// Not secret.
+    pub access_key_id: String,
+    /// Secret.
+    pub secret_access_key: String,
+    /// Secret; absent for long-lived keys.
+    pub session_token: Option<String>,
+    /// When they expire, in milliseconds since 1970; absent for long-lived keys.
+    pub expires_unix_ms: Option<u64>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// Why a control message was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// Another version of the protocol.
+    #[error("protocol version {0} is not spoken here; this release speaks {PROTOCOL_VERSION}")]
+    Version(u8),
+    /// Not a message of this version.
+    #[error("malformed control message")]
+    Malformed(#[from] CborError),
+}
+
+impl From<&MessageError> for ErrorCode {
+    fn from(error: &MessageError) -> Self {
+        match error {
+            MessageError::Version(_) => Self::UnsupportedVersion,
+            MessageError::Malformed(_) => Self::MalformedMessage,
+        }
+    }
+}
+
+/// Encodes a message with the protocol's version.
+///
+/// # Errors
+/// [`CborError::Unencodable`].
+pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, CborError> {
+    cbor::encode(&(PROTOCOL_VERSION, message))
+}
+
+/// Decodes a message; the version is looked at before anything else.
+///
+/// # Errors
+/// [`MessageError`].
+pub fn decode<M: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<M, MessageError> {
+    match bytes {
+        // An array of two whose first item is a small integer: any version's messages begin so.
+        [0x82, version @ 0..=23, ..] if *version != PROTOCOL_VERSION => Err(MessageError::Version(*version)),
+        _ => {
+            let (_, message): (u8, M) = cbor::decode(bytes)?;
+            Ok(message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_encodings_of_version_1() {
+        let attest = ToEnclave::Attest { nonce: vec![7; 16].try_into().unwrap() };
+        let bytes = encode(&attest).unwrap();
+        let golden = [b"\x82\x01\xa1\x66attest\xa1\x65nonce\x50".as_slice(), &[7; 16]].concat();
+        assert_eq!(bytes, golden);
+        assert_eq!(decode::<ToEnclave>(&bytes), Ok(attest));
+        let refused = FromEnclave::Refused(ErrorCode::Busy.into());
+        let bytes = encode(&refused).unwrap();
+        assert_eq!(
+            bytes,
+            b"\x82\x01\xa1\x67refused\xa4\x64code\x18\x6a\x66record\xf6\x64step\xf6\x6eretry_after_ms\xf6"
+        );
+        assert_eq!(decode::<FromEnclave>(&bytes), Ok(refused));
+    }
+
+    #[test]
+    fn another_version_is_named_before_its_content_is_read() {
+        assert_eq!(decode::<ToEnclave>(b"\x82\x02\xff"), Err(MessageError::Version(2)));
+        assert!(matches!(decode::<ToEnclave>(b"\x82\x01\xa1\x64stop\xa0"), Err(MessageError::Malformed(_))));
+    }
+
+    #[test]
+    fn secrets_are_unprintable() {
+        let credentials = Credentials {
+            access_key_id: "AKIAEXAMPLE".into(),
+            secret_access_key: "hidden".into(),
+            session_token: Some("hidden".into()),
+            expires_unix_ms: None,
+        };
+        let text = format!("{credentials:?} {:?}", ResultKey([0xAB; 32]));
+        assert!(!text.contains("hidden") && !text.contains("171") && !text.contains("ab"), "{text}");
+    }
+}
