@@ -57,6 +57,12 @@ pub const MAX_REQUEST_LIFETIME_SECONDS: u64 = 15 * 60;
 /// How far a signer's clock may be ahead of the enclave's, in seconds.
 pub const CLOCK_SKEW_SECONDS: u64 = 60;
 
+/// Most claims in a request.
+pub const MAX_CLAIMS: usize = 32;
+
+/// Longest name or value of a claim, in bytes.
+pub const MAX_CLAIM_BYTES: usize = 1024;
+
 /// Longest name of a requester, in bytes.
 pub const MAX_REQUESTER_NAME_BYTES: usize = 64;
 

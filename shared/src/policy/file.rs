@@ -1,0 +1,328 @@
+//! The policy file as it is written, and the checks that make it a [`Policy`].
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Deserialize;
+
+use super::context::{ContextRule, ContextRules};
+use super::release::{FieldRule, ReleaseRule, Treatment};
+use super::size::Size;
+use super::{Cache, Kms, Limits, Policy};
+use crate::KeyArn;
+use crate::id::{PolicyDigest, RequesterKey, RequesterName};
+use crate::job::{Destination, FieldPath};
+use crate::limits::{MAX_FIELDS, MAX_POLICY_BYTES};
+
+/// What every payload must be bound to (K-6).
+const REQUIRED_PAIRS: [&str; 4] = ["tenant", "object", "purpose", "version"];
+/// Most jobs at once: each may buffer a message frame, a record and a few transport frames.
+const MAX_JOBS: usize = 1024;
+/// Longest record that a policy may allow, in bytes.
+const MAX_RECORD_BYTES: u64 = 64 << 20;
+
+/// Why a policy is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Too long to be a policy.
+    #[error("a policy of {0} bytes is over the limit of {MAX_POLICY_BYTES}")]
+    TooLarge(usize),
+    /// Not TOML, an unknown field, or a value of another type; the text has line and column.
+    #[error("{0}")]
+    Syntax(String),
+    /// What it says makes no sense.
+    #[error("{place}: {problem}")]
+    Meaning {
+        /// The table concerned.
+        place: String,
+        /// What is wrong and what to write instead.
+        problem: String,
+    },
+}
+
+fn meaning(place: impl Into<String>, problem: impl Into<String>) -> PolicyError {
+    PolicyError::Meaning { place: place.into(), problem: problem.into() }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u64,
+    name: String,
+    kms: KmsTable,
+    #[serde(default)]
+    envelope: EnvelopeTable,
+    context: BTreeMap<String, RuleTable>,
+    #[serde(default)]
+    requester: Vec<RequesterTable>,
+    #[serde(default)]
+    release: Vec<ReleaseTable>,
+    #[serde(default)]
+    limits: LimitsTable,
+    #[serde(default)]
+    cache: CacheTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KmsTable {
+    region: String,
+    keys: Vec<KeyArn>,
+    endpoint: Option<String>,
+    roots: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvelopeTable {
+    #[serde(default)]
+    allow_non_committing: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleTable {
+    signed: Option<bool>,
+    equals: Option<String>,
+    minimum: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequesterTable {
+    name: RequesterName,
+    key: RequesterKey,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleaseTable {
+    requester: RequesterName,
+    to: Destination,
+    fields: Option<Vec<FieldEntry>>,
+    digest: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FieldEntry {
+    Plain(FieldPath),
+    Treated(TreatedField),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TreatedField {
+    path: FieldPath,
+    #[serde(rename = "as")]
+    treatment: TreatmentName,
+    #[serde(default)]
+    keep_last: u8,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TreatmentName {
+    Mask,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    payload: Option<Size>,
+    record: Option<Size>,
+    result: Option<Size>,
+    jobs: Option<usize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheTable {
+    entries: Option<usize>,
+    age_seconds: Option<u64>,
+    messages: Option<u64>,
+    bytes: Option<Size>,
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Policy, PolicyError> {
+    if bytes.len() > MAX_POLICY_BYTES {
+        return Err(PolicyError::TooLarge(bytes.len()));
+    }
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| PolicyError::Syntax(format!("not UTF-8: {error}")))?;
+    let file: File = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
+    let File { version, name, kms, envelope, context, requester, release, limits, cache } = file;
+    if version != 1 {
+        return Err(meaning("version", format!("{version} is not supported; this release knows 1")));
+    }
+    let requesters = requesters(requester)?;
+    Ok(Policy {
+        name,
+        digest: PolicyDigest::of(bytes),
+        kms: self::kms(kms)?,
+        allow_non_committing: envelope.allow_non_committing,
+        context: self::context(context)?,
+        release: self::release(release, &requesters)?,
+        requesters,
+        limits: self::limits(&limits)?,
+        cache: Cache {
+            entries: cache.entries.unwrap_or(1000),
+            age_seconds: cache.age_seconds.unwrap_or(300),
+            messages: cache.messages.unwrap_or(1 << 20),
+            bytes: cache.bytes.map_or(1 << 40, |size| size.0),
+        },
+    })
+}
+
+fn kms(table: KmsTable) -> Result<Kms, PolicyError> {
+    let KmsTable { region, keys, endpoint, roots } = table;
+    let word = |s: &str, extra: &[u8]| {
+        !s.is_empty()
+            && s.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || extra.contains(&b))
+    };
+    if !word(&region, b"") {
+        return Err(meaning("[kms] region", "write a region such as eu-west-1"));
+    }
+    if keys.is_empty() {
+        return Err(meaning("[kms] keys", "list at least one full key ARN"));
+    }
+    for (index, key) in keys.iter().enumerate() {
+        if keys.iter().take(index).any(|other| other == key) {
+            return Err(meaning("[kms] keys", format!("{key} is listed twice")));
+        }
+        if key.region() != region {
+            return Err(meaning("[kms] keys", format!("{key} is not in the region {region}")));
+        }
+    }
+    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    let host = endpoint.unwrap_or_else(|| format!("kms.{region}.{suffix}"));
+    if !word(&host, b".") {
+        return Err(meaning(
+            "[kms] endpoint",
+            "write a host name such as vpce-1-2.kms.eu-west-1.vpce.amazonaws.com",
+        ));
+    }
+    if roots.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
+        return Err(meaning("[kms] roots", "write certificates in PEM"));
+    }
+    Ok(Kms { region, host, roots, keys })
+}
+
+fn context(tables: BTreeMap<String, RuleTable>) -> Result<ContextRules, PolicyError> {
+    let mut rules = BTreeMap::new();
+    for (key, table) in tables {
+        let rule = match table {
+            RuleTable { signed: Some(true), equals: None, minimum: None } => ContextRule::Signed,
+            RuleTable { signed: None, equals: Some(text), minimum: None } => ContextRule::Equals(text),
+            RuleTable { signed: None, equals: None, minimum: Some(floor) } => ContextRule::Minimum(floor),
+            _ => {
+                let problem = "write exactly one of signed = true, equals = \"…\", minimum = N";
+                return Err(meaning(format!("[context] {key}"), problem));
+            }
+        };
+        rules.insert(key, rule);
+    }
+    for key in REQUIRED_PAIRS {
+        if !rules.contains_key(key) {
+            return Err(meaning(
+                "[context]",
+                format!("{key} is missing; every payload names tenant, object, purpose and version"),
+            ));
+        }
+    }
+    if !rules.values().any(|rule| *rule == ContextRule::Signed) {
+        let problem = "no pair is signed = true, so the parent could swap a payload for another";
+        return Err(meaning("[context]", problem));
+    }
+    Ok(ContextRules(rules))
+}
+
+fn requesters(tables: Vec<RequesterTable>) -> Result<BTreeMap<RequesterName, RequesterKey>, PolicyError> {
+    let mut requesters = BTreeMap::new();
+    let mut keys = HashSet::new();
+    for RequesterTable { name, key } in tables {
+        if !keys.insert(key) {
+            return Err(meaning(format!("[[requester]] {name}"), "another requester has this key"));
+        }
+        if requesters.insert(name.clone(), key).is_some() {
+            return Err(meaning(format!("[[requester]] {name}"), "this name is listed twice"));
+        }
+    }
+    if requesters.is_empty() {
+        return Err(meaning("[[requester]]", "none is listed, so nobody could send a job"));
+    }
+    Ok(requesters)
+}
+
+fn release(
+    tables: Vec<ReleaseTable>,
+    requesters: &BTreeMap<RequesterName, RequesterKey>,
+) -> Result<Vec<ReleaseRule>, PolicyError> {
+    let mut rules: Vec<ReleaseRule> = Vec::new();
+    for (index, table) in tables.into_iter().enumerate() {
+        let place = format!("[[release]] number {}", index.saturating_add(1));
+        let ReleaseTable { requester, to, fields, digest } = table;
+        if !requesters.contains_key(&requester) {
+            return Err(meaning(place, format!("there is no [[requester]] named {requester}")));
+        }
+        let what = match (fields, digest) {
+            (Some(fields), None) => Treatment::Fields(self::fields(&place, fields)?),
+            (None, Some(true)) => Treatment::Digest,
+            _ => return Err(meaning(place, "write exactly one of fields = […], digest = true")),
+        };
+        let rule = ReleaseRule { requester, to, what };
+        if rules.contains(&rule) {
+            return Err(meaning(place, "the same rule is listed before"));
+        }
+        rules.push(rule);
+    }
+    if rules.is_empty() {
+        return Err(meaning("[[release]]", "none is listed, so nothing could ever leave"));
+    }
+    Ok(rules)
+}
+
+fn fields(place: &str, entries: Vec<FieldEntry>) -> Result<Vec<FieldRule>, PolicyError> {
+    if entries.is_empty() || entries.len() > MAX_FIELDS {
+        return Err(meaning(place, format!("list 1 to {MAX_FIELDS} fields")));
+    }
+    let rules: Vec<_> = entries
+        .into_iter()
+        .map(|entry| match entry {
+            FieldEntry::Plain(path) => FieldRule { path, mask_keep_last: None },
+            FieldEntry::Treated(TreatedField { path, treatment: TreatmentName::Mask, keep_last }) => {
+                FieldRule { path, mask_keep_last: Some(keep_last) }
+            }
+        })
+        .collect();
+    for (index, rule) in rules.iter().enumerate() {
+        let overlaps = |other: &FieldRule| other.path.covers(&rule.path) || rule.path.covers(&other.path);
+        if rules.iter().take(index).any(overlaps) {
+            return Err(meaning(
+                place,
+                format!("'{}' is listed twice, or together with a part of it", rule.path),
+            ));
+        }
+    }
+    Ok(rules)
+}
+
+fn limits(table: &LimitsTable) -> Result<Limits, PolicyError> {
+    let LimitsTable { payload, record, result, jobs } = table;
+    let record = record.map_or(4 << 20, |size| size.0);
+    if !(1..=MAX_RECORD_BYTES).contains(&record) {
+        return Err(meaning("[limits] record", "write 1 B to 64 MiB"));
+    }
+    let jobs = jobs.unwrap_or(64);
+    if !(1..=MAX_JOBS).contains(&jobs) {
+        return Err(meaning("[limits] jobs", format!("write 1 to {MAX_JOBS}")));
+    }
+    let whole = |size: Option<Size>| size.map_or(64 << 30, |size| size.0);
+    Ok(Limits {
+        payload: whole(*payload),
+        record: usize::try_from(record).map_err(|_| meaning("[limits] record", "too large"))?,
+        result: whole(*result),
+        jobs,
+    })
+}

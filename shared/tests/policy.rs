@@ -1,0 +1,131 @@
+//! Policies: what is read, what is refused, and what a rule lets out.
+
+use adyton_shared::job::{Destination, FieldPath, Input, Job, Mask, Step};
+use adyton_shared::policy::{Policy, PolicyError, ReleaseRefusal};
+
+const GOOD: &str = r#"
+version = 1
+name = "payments"
+
+[kms]
+region = "eu-west-1"
+keys = ["arn:aws:kms:eu-west-1:111122223333:key/8a51b3c0-0000-4000-8000-000000000001"]
+
+[context]
+tenant = { signed = true }
+object = { signed = true }
+purpose = { equals = "payments" }
+version = { minimum = 7 }
+
+[[requester]]
+name = "billing"
+key = "ed25519:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+
+[[release]]
+requester = "billing"
+to = "parent"
+fields = ["id", { path = "card.pan", as = "mask", keep_last = 4 }]
+
+[[release]]
+requester = "billing"
+to = "parent"
+digest = true
+
+[limits]
+record = "4 MiB"
+"#;
+
+fn problem(text: &str) -> String {
+    Policy::parse(text.as_bytes()).unwrap_err().to_string()
+}
+
+#[test]
+fn reads_a_policy_and_fills_in_defaults() {
+    let policy = Policy::parse(GOOD.as_bytes()).unwrap();
+    assert_eq!(policy.kms.host, "kms.eu-west-1.amazonaws.com");
+    assert_eq!((policy.limits.payload, policy.limits.record, policy.limits.jobs), (64 << 30, 4 << 20, 64));
+    assert!(!policy.allow_non_committing);
+    assert_eq!(policy.release.len(), 2);
+}
+
+// T-4
+#[test]
+fn every_byte_changes_the_digest() {
+    let policy = Policy::parse(GOOD.as_bytes()).unwrap();
+    let spaced = Policy::parse(format!("{GOOD} ").as_bytes()).unwrap();
+    assert_ne!(policy.digest, spaced.digest);
+}
+
+// K-9, K-6, K-5
+#[test]
+fn refuses_what_its_author_cannot_have_meant() {
+    let arn = "arn:aws:kms:eu-west-1:111122223333:key/8a51b3c0-0000-4000-8000-000000000001";
+    let alias = "arn:aws:kms:eu-west-1:111122223333:alias/payments";
+    let cases = [
+        (GOOD.replace("name = \"payments\"", "name = \"payments\"\nnam = 1"), "unknown field `nam`"),
+        (GOOD.replace("record =", "recrod ="), "unknown field `recrod`"),
+        (GOOD.replace(arn, alias), "an alias is not a key"),
+        (GOOD.replace(arn, &arn.replace("eu-west-1", "us-east-1")), "is not in the region eu-west-1"),
+        (GOOD.replace(&format!("[\"{arn}\"]"), "[]"), "list at least one full key ARN"),
+        (GOOD.replace(&format!("[\"{arn}\"]"), &format!("[\"{arn}\", \"{arn}\"]")), "is listed twice"),
+        (GOOD.replace("object = { signed = true }", ""), "object is missing"),
+        (GOOD.replace("{ signed = true }", "{ equals = \"x\" }"), "no pair is signed"),
+        (GOOD.replace("{ signed = true }", "{ signed = false }"), "write exactly one of"),
+        (GOOD.replace("digest = true", "digest = false"), "write exactly one of"),
+        (GOOD.replace("digest = true", "digest = true\nfields = [\"id\"]"), "write exactly one of"),
+        (GOOD.replace("\"id\",", "\"id\", \"card\","), "together with a part of it"),
+        (
+            GOOD.replace(
+                "digest = true",
+                "fields = [\"id\", { path = \"card.pan\", as = \"mask\", keep_last = 4 }]",
+            ),
+            "the same rule is listed before",
+        ),
+        (
+            GOOD.replace("requester = \"billing\"\nto", "requester = \"audit\"\nto"),
+            "no [[requester]] named audit",
+        ),
+        (GOOD.replace("version = 1", "version = 2"), "2 is not supported"),
+        (GOOD.replace("\"4 MiB\"", "\"4 MB\""), "is not a size"),
+        (GOOD.split("[[release]]").next().unwrap().to_owned(), "nothing could ever leave"),
+    ];
+    for (text, expected) in cases {
+        assert!(problem(&text).contains(expected), "{expected}: {}", problem(&text));
+    }
+    assert_eq!(Policy::parse(&[0xff]).unwrap_err().to_string().get(..9), Some("not UTF-8"));
+    let long = vec![b' '; 300 * 1024];
+    assert_eq!(Policy::parse(&long).unwrap_err(), PolicyError::TooLarge(300 * 1024));
+}
+
+fn job(steps: Vec<Step>) -> Job {
+    Job { version: 1, input: Input::Ndjson, steps, to: Destination::Parent }
+}
+
+fn select(fields: &[&str]) -> Step {
+    Step::Select(fields.iter().map(|f| FieldPath::parse(f).unwrap()).collect())
+}
+
+fn mask(field: &str, keep_last: u8) -> Step {
+    Step::Mask(Mask { fields: vec![FieldPath::parse(field).unwrap()], keep_last })
+}
+
+#[test]
+fn a_rule_lets_out_the_listed_fields_with_at_least_the_listed_treatment() {
+    let policy = Policy::parse(GOOD.as_bytes()).unwrap();
+    let billing = "billing".parse().unwrap();
+    let ask = |steps| {
+        let job = job(steps);
+        policy.rule_for(&billing, &Destination::Parent, &job.outcome().unwrap()).map(|_| ())
+    };
+    assert_eq!(ask(vec![select(&["id"])]), Ok(()));
+    assert_eq!(ask(vec![select(&["id", "card.pan"]), mask("card.pan", 4)]), Ok(()));
+    assert_eq!(ask(vec![select(&["id.part"])]), Ok(()));
+    assert_eq!(ask(vec![select(&["card.pan"]), mask("card.pan", 5)]), Err(ReleaseRefusal::Field));
+    assert_eq!(ask(vec![select(&["card.pan"])]), Err(ReleaseRefusal::Field));
+    assert_eq!(ask(vec![select(&["card"])]), Err(ReleaseRefusal::Field));
+    assert_eq!(ask(vec![select(&["email"])]), Err(ReleaseRefusal::Field));
+    let other = "audit".parse().unwrap();
+    let job = job(vec![select(&["id"])]);
+    let refused = policy.rule_for(&other, &Destination::Parent, &job.outcome().unwrap());
+    assert_eq!(refused.map(|_| ()), Err(ReleaseRefusal::NoRule));
+}
