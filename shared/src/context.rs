@@ -142,6 +142,18 @@ impl EncryptionContext {
     /// # Errors
     /// [`ContextError`] for unsorted or repeated keys, text that is not UTF-8, and bytes left over.
     pub fn parse_canonical(bytes: &[u8]) -> Result<Self, ContextError> {
+        let context = Self::parse_unordered(bytes)?;
+        if context.serialize_canonical() == bytes { Ok(context) } else { Err(ContextError::Order) }
+    }
+
+    /// Reads the bytes of a message header, whose writers did not all sort the keys.
+    ///
+    /// Nothing rests on the order there: the header's tag is over the bytes as they are, and KMS
+    /// takes the pairs as a map.
+    ///
+    /// # Errors
+    /// [`ContextError`] for repeated keys, text that is not UTF-8, and bytes left over.
+    pub fn parse_unordered(bytes: &[u8]) -> Result<Self, ContextError> {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
@@ -150,13 +162,12 @@ impl EncryptionContext {
         if count == 0 {
             return Err(ContextError::Malformed);
         }
-        let mut map: BTreeMap<String, String> = BTreeMap::new();
+        let mut map = BTreeMap::new();
         for _ in 0..count {
             let (key, value) = (take_text(&mut rest)?, take_text(&mut rest)?);
-            if map.last_key_value().is_some_and(|(last, _)| last.as_str() >= key) {
+            if map.insert(key.to_owned(), value.to_owned()).is_some() {
                 return Err(ContextError::Order);
             }
-            map.insert(key.to_owned(), value.to_owned());
         }
         if rest.is_empty() { Ok(Self(map)) } else { Err(ContextError::Malformed) }
     }
@@ -205,6 +216,14 @@ mod tests {
         ] {
             assert_eq!(EncryptionContext::parse_canonical(bytes), Err(error), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_header_may_hold_its_pairs_in_any_order_but_each_once() {
+        let context = EncryptionContext::from_pairs([("a", ""), ("b", "")]).unwrap();
+        assert_eq!(EncryptionContext::parse_unordered(b"\0\x02\0\x01b\0\0\0\x01a\0\0"), Ok(context));
+        let repeated = b"\0\x02\0\x01a\0\0\0\x01a\0\0";
+        assert_eq!(EncryptionContext::parse_unordered(repeated), Err(ContextError::Order));
     }
 
     // K-6
