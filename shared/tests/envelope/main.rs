@@ -1,0 +1,5 @@
+//! The message format against official messages, against itself, and against forgers.
+
+mod header;
+mod support;
+mod vectors;
