@@ -1,6 +1,10 @@
-//! Why a message is not read, and which code the other side learns.
+//! Why a message is not read or not written, and which code the other side learns.
 
+use aws_lc_rs::error::Unspecified;
+
+use super::suite::Suite;
 use crate::ErrorCode;
+use crate::context::ContextError;
 use crate::limits::{MAX_ENCRYPTED_DATA_KEYS, MAX_HEADER_BYTES, MAX_MESSAGE_FRAME_BYTES};
 
 /// Why bytes are not the header of a message that can be read here.
@@ -53,6 +57,57 @@ pub enum OpenError {
     /// Bytes follow the end of the message.
     #[error("bytes follow the end of the message")]
     Trailing,
+}
+
+/// Why a message is not written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// Only suites with key commitment are written.
+    #[error("messages are not written with suite {0}")]
+    Suite(Suite),
+    /// A pair whose name begins with `aws-crypto-`, which belongs to the format.
+    #[error("names in an encryption context must not begin with aws-crypto-")]
+    ReservedPair,
+    /// The pairs and the verification key do not fit.
+    #[error("the encryption context cannot be stored")]
+    Context(#[from] ContextError),
+    /// No encrypted data key, or more than are read.
+    #[error("{count} encrypted data keys are not between 1 and {MAX_ENCRYPTED_DATA_KEYS}")]
+    KeyCount {
+        /// Number given.
+        count: usize,
+    },
+    /// A header that would not be read.
+    #[error("a header or a part of it of {bytes} bytes is over its limit")]
+    HeaderTooLarge {
+        /// Length in bytes.
+        bytes: usize,
+    },
+    /// Frames of no byte, or longer than are read.
+    #[error("a frame length of {bytes} bytes is not between 1 and {MAX_MESSAGE_FRAME_BYTES}")]
+    FrameLength {
+        /// Length in bytes.
+        bytes: u32,
+    },
+    /// A frame's plaintext has not the frame length, or the last one's is longer.
+    #[error("{bytes} bytes do not make this frame")]
+    PlaintextLength {
+        /// Length in bytes.
+        bytes: usize,
+    },
+    /// All 2³² - 1 sequence numbers are used up.
+    #[error("the message has too many frames; use longer ones")]
+    TooManyFrames,
+    /// A data key of the wrong length, or the cryptographic library failed.
+    #[error("sealing failed")]
+    Cryptography,
+}
+
+impl From<Unspecified> for SealError {
+    fn from(_: Unspecified) -> Self {
+        Self::Cryptography
+    }
 }
 
 impl From<&HeaderError> for ErrorCode {

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use adyton_shared::envelope::{HeaderError, OpenError, Opener, Parsed, Step, UnverifiedHeader};
+use adyton_shared::envelope::{
+    Draft, EncryptedDataKey, HeaderError, KMS_PROVIDER, OpenError, Opener, Parsed, Step, Suite,
+    UnverifiedHeader,
+};
 use adyton_shared::{DataKey, EncryptionContext};
 
 /// How reading a message ended when it did not end well.
@@ -124,5 +127,47 @@ impl Stream<'_> {
         self.buffer.extend_from_slice(chunk);
         self.rest = rest;
         !chunk.is_empty()
+    }
+}
+
+/// What this project's writer wrapped the data key of test messages with: nothing, it is only named.
+pub(crate) const WRAPPED: EncryptedDataKey<'_> = EncryptedDataKey {
+    provider: KMS_PROVIDER,
+    information: b"arn:aws:kms:eu-west-1:111122223333:key/8a51b3c0-0000-4000-8000-000000000001",
+    ciphertext: b"CiphertextBlob",
+};
+
+/// A message that this project's writer made, in its parts.
+pub(crate) struct Message {
+    pub(crate) header: Vec<u8>,
+    /// The last one is the final frame.
+    pub(crate) frames: Vec<Vec<u8>>,
+    /// Empty unless signed.
+    pub(crate) footer: Vec<u8>,
+}
+
+impl Message {
+    /// Seals; the final frame takes what is left after whole frames, or all of the last whole one.
+    pub(crate) fn seal(suite: Suite, key: &DataKey, plaintext: &[u8], frame_length: u32) -> Self {
+        let context = EncryptionContext::from_pairs([("tenant", "acme"), ("object", "o")]).unwrap();
+        let draft = Draft::new(suite, context).unwrap();
+        let (mut sealer, header) = draft.seal_with(key, &[WRAPPED], frame_length).unwrap();
+        let mut regular: Vec<&[u8]> = plaintext.chunks(frame_length as usize).collect();
+        let last = regular.pop().unwrap_or_default();
+        let mut frames = Vec::new();
+        for piece in regular {
+            let mut frame = Vec::new();
+            sealer.seal_frame(piece, &mut frame).unwrap();
+            frames.push(frame);
+        }
+        let mut rest = Vec::new();
+        sealer.finish(last, &mut rest).unwrap();
+        let footer = rest.split_off(4 + 4 + 12 + 4 + last.len() + 16);
+        frames.push(rest);
+        Self { header, frames, footer }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        [self.header.clone(), self.frames.concat(), self.footer.clone()].concat()
     }
 }
