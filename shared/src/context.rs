@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MAX_CONTEXT_BYTES;
+use crate::limits::{MAX_CONTEXT_BYTES, MAX_CONTEXT_PAIRS};
 
 /// The pair that a signed message carries its verification key in.
 pub const PUBLIC_KEY_PAIR: &str = "aws-crypto-public-key";
 
 /// Non-secret pairs bound to a ciphertext as additional authenticated data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
 pub struct EncryptionContext(BTreeMap<String, String>);
 
 /// What every payload of this project is bound to (K-6): it cannot be left out.
@@ -43,6 +43,12 @@ pub enum ContextError {
         /// Serialised length in bytes.
         bytes: usize,
     },
+    /// More pairs than are kept.
+    #[error("an encryption context of {pairs} pairs is over the limit of {MAX_CONTEXT_PAIRS}")]
+    TooManyPairs {
+        /// Number of pairs.
+        pairs: usize,
+    },
     /// A key occurs twice or the keys are not sorted.
     #[error("encryption context keys are not sorted and unique")]
     Order,
@@ -68,14 +74,7 @@ impl EncryptionContext {
                 return Err(ContextError::Order);
             }
         }
-        let context = Self(map);
-        let bytes = context.serialized_length();
-        if bytes > MAX_CONTEXT_BYTES
-            || context.0.iter().any(|(k, v)| k.len().max(v.len()) > MAX_CONTEXT_BYTES)
-        {
-            return Err(ContextError::TooLarge { bytes });
-        }
-        Ok(context)
+        Self::try_from(map)
     }
 
     /// The context of a payload of this project.
@@ -162,6 +161,9 @@ impl EncryptionContext {
         if count == 0 {
             return Err(ContextError::Malformed);
         }
+        if usize::from(count) > MAX_CONTEXT_PAIRS {
+            return Err(ContextError::TooManyPairs { pairs: count.into() });
+        }
         let mut map = BTreeMap::new();
         for _ in 0..count {
             let (key, value) = (take_text(&mut rest)?, take_text(&mut rest)?);
@@ -175,6 +177,26 @@ impl EncryptionContext {
     fn serialized_length(&self) -> usize {
         let pairs = self.0.iter().map(|(k, v)| k.len().saturating_add(v.len()).saturating_add(4));
         if self.0.is_empty() { 0 } else { pairs.fold(2, usize::saturating_add) }
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for EncryptionContext {
+    type Error = ContextError;
+
+    fn try_from(map: BTreeMap<String, String>) -> Result<Self, ContextError> {
+        let context = Self(map);
+        if context.0.len() > MAX_CONTEXT_PAIRS {
+            return Err(ContextError::TooManyPairs { pairs: context.0.len() });
+        }
+        // Every length field has 16 bits, so the sum bounds each of them too.
+        let bytes = context.serialized_length();
+        if bytes > MAX_CONTEXT_BYTES { Err(ContextError::TooLarge { bytes }) } else { Ok(context) }
+    }
+}
+
+impl From<EncryptionContext> for BTreeMap<String, String> {
+    fn from(context: EncryptionContext) -> Self {
+        context.0
     }
 }
 
@@ -224,6 +246,23 @@ mod tests {
         assert_eq!(EncryptionContext::parse_unordered(b"\0\x02\0\x01b\0\0\0\x01a\0\0"), Ok(context));
         let repeated = b"\0\x02\0\x01a\0\0\0\x01a\0\0";
         assert_eq!(EncryptionContext::parse_unordered(repeated), Err(ContextError::Order));
+    }
+
+    #[test]
+    fn refuses_more_pairs_than_are_kept_before_reading_them() {
+        let pairs = |count: usize| (0..count).map(|number| (number.to_string(), ""));
+        assert!(EncryptionContext::from_pairs(pairs(MAX_CONTEXT_PAIRS)).is_ok());
+        let error = ContextError::TooManyPairs { pairs: 1025 };
+        assert_eq!(EncryptionContext::from_pairs(pairs(1025)), Err(error.clone()));
+        assert_eq!(EncryptionContext::parse_unordered(b"\x04\x01"), Err(error));
+    }
+
+    #[test]
+    fn decoding_checks_the_limits_too() {
+        let json = format!(r#"{{"k":"{}"}}"#, "v".repeat(MAX_CONTEXT_BYTES - 7));
+        assert!(serde_json::from_str::<EncryptionContext>(&json).is_ok());
+        let json = json.replace(r#""k""#, r#""kk""#);
+        assert!(serde_json::from_str::<EncryptionContext>(&json).is_err());
     }
 
     // K-6
