@@ -5,7 +5,7 @@ use aws_lc_rs::error::Unspecified;
 use super::suite::Suite;
 use crate::ErrorCode;
 use crate::context::ContextError;
-use crate::limits::{MAX_ENCRYPTED_DATA_KEYS, MAX_HEADER_BYTES, MAX_MESSAGE_FRAME_BYTES};
+use crate::limits::{MAX_CONTEXT_PAIRS, MAX_ENCRYPTED_DATA_KEYS, MAX_HEADER_BYTES, MAX_MESSAGE_FRAME_BYTES};
 
 /// Why bytes are not the header of a message that can be read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +22,12 @@ pub enum HeaderError {
     TooManyKeys {
         /// Number in the header.
         announced: u16,
+    },
+    /// More pairs in the encryption context than are kept.
+    #[error("{announced} pairs in the encryption context are over the limit of {MAX_CONTEXT_PAIRS}")]
+    TooManyPairs {
+        /// Number in the header.
+        announced: usize,
     },
     /// Longer than is buffered.
     #[error("a header of at least {bytes} bytes is over the limit of {MAX_HEADER_BYTES}")]
@@ -115,7 +121,9 @@ impl From<&HeaderError> for ErrorCode {
         match error {
             HeaderError::Malformed => Self::HeaderMalformed,
             HeaderError::UnknownSuite(_) => Self::SuiteRefused,
-            HeaderError::TooManyKeys { .. } | HeaderError::TooLarge { .. } => Self::HeaderTooLarge,
+            HeaderError::TooManyKeys { .. }
+            | HeaderError::TooManyPairs { .. }
+            | HeaderError::TooLarge { .. } => Self::HeaderTooLarge,
         }
     }
 }

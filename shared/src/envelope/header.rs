@@ -17,6 +17,7 @@ use std::ops::Range;
 use super::error::{HeaderError, OpenError};
 use super::open::Opener;
 use super::suite::{Suite, Version};
+use crate::context::ContextError;
 use crate::limits::{MAX_ENCRYPTED_DATA_KEYS, MAX_HEADER_BYTES};
 use crate::{DataKey, EncryptionContext, KeyArn};
 
@@ -179,8 +180,7 @@ fn scan(bytes: &[u8]) -> Result<(UnverifiedHeader, usize), Stop> {
     let header = UnverifiedHeader {
         bytes: bytes.get(..cursor.position).ok_or(HeaderError::Malformed)?.into(),
         suite,
-        context: EncryptionContext::parse_unordered(bytes.get(pairs).ok_or(HeaderError::Malformed)?)
-            .map_err(|_| HeaderError::Malformed)?,
+        context: stored_context(bytes.get(pairs).ok_or(HeaderError::Malformed)?)?,
         content,
         message_id,
         keys,
@@ -204,6 +204,13 @@ fn prologue(cursor: &mut Cursor<'_>) -> Result<(Suite, Range<usize>), Stop> {
     }
     let message_id = cursor.range(suite.message_id_bytes())?;
     Ok((suite, message_id))
+}
+
+fn stored_context(bytes: &[u8]) -> Result<EncryptionContext, HeaderError> {
+    EncryptionContext::parse_unordered(bytes).map_err(|error| match error {
+        ContextError::TooManyPairs { pairs } => HeaderError::TooManyPairs { announced: pairs },
+        _ => HeaderError::Malformed,
+    })
 }
 
 fn key_ranges(cursor: &mut Cursor<'_>) -> Result<Vec<KeyRanges>, Stop> {

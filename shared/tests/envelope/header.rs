@@ -2,6 +2,7 @@
 
 use adyton_shared::ErrorCode;
 use adyton_shared::envelope::{HeaderError, Parsed, UnverifiedHeader};
+use proptest::prelude::*;
 
 use crate::support::{Refusal, header};
 
@@ -102,13 +103,55 @@ fn reads_the_largest_context_and_refuses_keys_over_the_limit_when_announced() {
 }
 
 #[test]
+fn refuses_a_context_of_more_pairs_than_are_kept() {
+    let pairs = |count: u16| {
+        let pairs =
+            (0..count).flat_map(|number| [counted(number.to_string().as_bytes()), counted(b"")].concat());
+        count.to_be_bytes().into_iter().chain(pairs).collect::<Vec<u8>>()
+    };
+    assert_eq!(refusal(&whole(&pairs(2), 1, 0)), HeaderError::Malformed);
+    let error = HeaderError::TooManyPairs { announced: 7000 };
+    assert_eq!(refusal(&whole(&pairs(7000), 1, 1)), error);
+    assert_eq!(ErrorCode::from(&error), ErrorCode::HeaderTooLarge);
+}
+
+proptest! {
+    // K-19
+    #[test]
+    fn any_bytes_become_a_header_a_refusal_or_a_wish_for_more(
+        suite in prop::sample::select(&[0x0478_u16, 0x0578, 0x0014][..]),
+        rest in prop::collection::vec(any::<u8>(), 0..400),
+        change in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
+        let mut changed = whole(b"\0\x01\0\x01a\0\x01b", 2, 4096);
+        let position = change.index(changed.len());
+        changed[position] = to;
+        for bytes in [[start(suite), rest.clone()].concat(), rest, changed] {
+            match UnverifiedHeader::parse(&bytes) {
+                Ok(Parsed::Incomplete { need_at_least }) => prop_assert!(need_at_least > bytes.len()),
+                Ok(Parsed::Complete { header, length }) => {
+                    prop_assert!(length <= bytes.len());
+                    // Its own bytes alone say the same.
+                    let again = UnverifiedHeader::parse(&bytes[..length]);
+                    let same = matches!(again, Ok(Parsed::Complete { length: again, .. }) if again == length);
+                    prop_assert!(same);
+                    prop_assert!(header.encrypted_data_keys().count() <= 16);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[test]
 fn refuses_a_context_that_is_not_one() {
     for context in [
         &b"\0\0"[..],
         b"\0\x01\0\x01a\0\0\0",
         b"\0\x02\0\x01a\0\0\0\x01a\0\x01b",
         b"\0\x01\0\x01\xff\0\0",
-        b"\xff\xff\0\0\0\0",
+        b"\0\x02\0\0\0\0",
         b"\0\x01\xff\xffa",
     ] {
         assert_eq!(refusal(&whole(context, 1, 1)), HeaderError::Malformed, "{context:?}");

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::support::{Refusal, data_key, esdk, open, open_chunked, open_with};
+use crate::support::{Refusal, data_key, esdk, header, open, open_chunked, open_with};
 
 #[derive(Deserialize)]
 struct Vector {
@@ -196,4 +196,27 @@ fn a_message_ends_where_it_ends() {
         let short = &message[..message.len() - 1];
         assert_eq!(open(short, &key), Err(Refusal::Open(OpenError::Truncated)), "{}", answer.comment);
     }
+}
+
+#[test]
+fn no_changed_byte_of_an_official_message_goes_unnoticed() {
+    let mut seen = BTreeSet::new();
+    for vector in vectors().iter().filter(|vector| vector.expect == "ok" && vector.context.is_empty()) {
+        // One framed and one unframed message of each suite.
+        if !seen.insert((vector.suite.clone(), vector.frame == 0)) {
+            continue;
+        }
+        let message = fs::read(esdk().join(&vector.file)).unwrap();
+        let (genuine, body) = header(&message).unwrap();
+        let key = vector.key.unwrap(&genuine, &EncryptionContext::default());
+        assert!(open(&message, &key).is_ok());
+        // All of the header, the first frame's start, the last tag and the footer.
+        let positions = (0..body + 64).chain(message.len() - 130..message.len());
+        for position in positions {
+            let mut changed = message.clone();
+            changed[position] ^= 0x10;
+            assert!(open(&changed, &key).is_err(), "{} {position}", vector.id);
+        }
+    }
+    assert_eq!(seen.iter().filter(|(_, unframed)| !unframed).count(), Suite::ALL.len());
 }
