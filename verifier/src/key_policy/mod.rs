@@ -1,1 +1,31 @@
-//! Evaluates KMS key policies.
+//! AWS KMS key policies: read, evaluated for one request, and rendered for an enclave.
+//!
+//! For the local KMS, which must say no for the reason that AWS would, and for
+//! a user who wants to know why a request was refused. Nothing here is trusted
+//! by the enclave. Where AWS documents no behaviour, the stricter one is taken:
+//! a policy refused here may work there, never the other way round.
+//!
+//! It evaluates the key policy alone. IAM policies, grants and service control
+//! policies belong to the caller: [`Decision::DelegatedToIam`] says that the key
+//! policy leaves the answer to IAM.
+//!
+//! Sources: KMS Developer Guide, "Key policies in AWS KMS"; IAM User Guide,
+//! "IAM JSON policy element reference" and "Condition operators".
+
+mod condition;
+mod context;
+mod decision;
+mod document;
+mod json;
+mod operator;
+mod pattern;
+mod principal;
+mod render;
+mod statement;
+
+pub use context::ConditionContext;
+pub use decision::{Decision, Delegation, Mismatch, StatementId, StatementTrace, Verdict};
+pub use document::{KeyPolicy, MAX_KEY_POLICY_BYTES, PolicyError};
+pub use principal::{Principal, PrincipalError};
+pub use render::{Measurement, MeasurementError, RecipientOnly, RenderError};
+pub use statement::{Effect, Request};
