@@ -103,6 +103,9 @@ pub enum RenderError {
     /// One principal in two roles, which undoes the separation.
     #[error("the enclave's role {0:?} must not also be data owner or administrator")]
     SameRole(String),
+    /// Nobody could encrypt, and a statement must name somebody.
+    #[error("no data owner is named")]
+    NoDataOwner,
     /// PCR0, PCR1 and PCR2 together are the image.
     #[error("no value for PCR{0}; PCR0, PCR1 and PCR2 are required")]
     NoMeasurement(u8),
@@ -133,6 +136,9 @@ impl RecipientOnly<'_> {
     fn check(&self) -> Result<String, RenderError> {
         let Self { enclave_role, data_owners, administrator, pcrs, vpc_endpoint, required_context } = self;
         let account = account(administrator)?;
+        if data_owners.is_empty() {
+            return Err(RenderError::NoDataOwner);
+        }
         for principal in data_owners.iter().chain([enclave_role]) {
             let named = matches!(Named::parse_aws(principal), Ok(Named::Arn(_)));
             if !named {
