@@ -1,1 +1,3 @@
 //! The local key service: AWS KMS on an ordinary host.
+
+pub mod sigv4;
