@@ -1,0 +1,235 @@
+//! CSV (RFC 4180): a header row names the columns, each further row is a record.
+//!
+//! Cells are written with quotes only where they need them, rows with the line ending of the header
+//! row. Every row has as many cells as the header; every field of the job is one of its columns.
+
+use memchr::{memchr, memchr3};
+use zeroize::Zeroizing;
+
+use adyton_shared::job::Segment;
+use adyton_shared::limits::MAX_CSV_COLUMNS;
+
+use super::carry::Carry;
+use super::cells::Cells;
+use super::error::Flaw;
+use super::mask::{mask, stars};
+use super::plan::{Action, Plan, Scalar};
+use super::scan::after;
+
+/// Treats a CSV text.
+pub(super) struct Csv {
+    plan: Plan,
+    cells: Cells,
+    carry: Carry,
+    limit: usize,
+    table: Option<Table>,
+    /// Rows finished so far, the header row not counted.
+    pub(super) records: u64,
+}
+
+/// What the header row says.
+struct Table {
+    columns: Vec<Column>,
+    ending: &'static [u8],
+    /// A row of one empty cell needs quotes: an empty line is something else to many readers.
+    single: bool,
+    scratch: Zeroizing<Vec<u8>>,
+}
+
+/// What happens to the cells of a column.
+#[derive(Clone, Copy)]
+enum Column {
+    Keep,
+    Drop,
+    Mask(usize),
+}
+
+impl Csv {
+    pub(super) fn new(plan: Plan, limit: usize) -> Self {
+        Self { plan, cells: Cells::new(), carry: Carry::new(limit), limit, table: None, records: 0 }
+    }
+
+    /// Whether what comes next is the header row.
+    pub(super) const fn in_header(&self) -> bool {
+        self.table.is_none()
+    }
+
+    pub(super) fn push(&mut self, mut chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Flaw> {
+        while let Some(end) = self.cells.row(chunk, self.columns(), self.limit)? {
+            let (row, rest) = chunk.split_at_checked(end).unwrap_or((chunk, &[]));
+            let row = row.strip_suffix(b"\n").unwrap_or(row);
+            if self.carry.is_empty() {
+                self.row(row, true, out)?;
+            } else {
+                self.carry.add(row)?;
+                self.carried(true, out)?;
+            }
+            self.cells.clear();
+            chunk = rest;
+        }
+        self.carry.add(chunk)
+    }
+
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Flaw> {
+        if !self.cells.at_start() {
+            self.cells.end(self.columns())?;
+            self.carried(false, out)?;
+        }
+        if self.table.is_some() { Ok(()) } else { Err(Flaw::Malformed) }
+    }
+
+    fn columns(&self) -> usize {
+        self.table.as_ref().map_or(MAX_CSV_COLUMNS, |table| table.columns.len())
+    }
+
+    fn carried(&mut self, ended: bool, out: &mut Vec<u8>) -> Result<(), Flaw> {
+        let carry = std::mem::replace(&mut self.carry, Carry::new(self.limit));
+        self.row(carry.bytes(), ended, out)?;
+        self.carry = carry;
+        self.carry.clear();
+        Ok(())
+    }
+
+    /// Treats a row without its line feed.
+    fn row(&mut self, row: &[u8], ended: bool, out: &mut Vec<u8>) -> Result<(), Flaw> {
+        std::str::from_utf8(row).map_err(|_| Flaw::Malformed)?;
+        let cells = || self.cells.found.iter().map(|(start, end)| row.get(*start..*end).unwrap_or_default());
+        if let Some(table) = &mut self.table {
+            if self.cells.found.len() != table.columns.len() {
+                return Err(Flaw::Malformed);
+            }
+            table.write(cells(), true, out);
+            self.records = self.records.saturating_add(1);
+        } else {
+            let mut table = Table::new(&self.plan, cells())?;
+            if ended && row.ends_with(b"\r") {
+                table.ending = b"\r\n";
+            }
+            table.write(cells(), false, out);
+            self.table = Some(table);
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    fn new<'a>(plan: &Plan, header: impl Iterator<Item = &'a [u8]>) -> Result<Self, Flaw> {
+        let root = plan.node(plan.root()).ok_or(Flaw::Malformed)?;
+        let mut met = vec![false; plan.names()];
+        let mut columns = Vec::new();
+        let mut scratch = Zeroizing::default();
+        for (nth, cell) in header.enumerate() {
+            // A byte order mark would be read as a part of the first name by some, and not by others.
+            if nth == 0 && cell.starts_with("\u{feff}".as_bytes()) {
+                return Err(Flaw::Malformed);
+            }
+            let (action, number) = match root.find(content(cell, &mut scratch)) {
+                Some((number, action)) => (action, Some(number)),
+                None => (root.rest, None),
+            };
+            if let Some(met) = number.and_then(|number| met.get_mut(number)) {
+                // Two columns of one name: a reader may take either.
+                if std::mem::replace(met, true) {
+                    return Err(Flaw::Malformed);
+                }
+            }
+            columns.push(Column::new(plan, action));
+        }
+        for (path, place) in &plan.fields {
+            let exists = match path.segments() {
+                [Segment::Key(name)] => {
+                    let number = root.find(name.as_bytes()).map(|(number, _)| number);
+                    number.and_then(|number| met.get(number)).is_some_and(|met| *met)
+                }
+                _ => false,
+            };
+            if !exists {
+                return Err(Flaw::Missing(*place));
+            }
+        }
+        let single = columns.iter().filter(|column| !matches!(column, Column::Drop)).count() == 1;
+        Ok(Self { columns, ending: b"\n", single, scratch })
+    }
+
+    fn write<'a>(&mut self, cells: impl Iterator<Item = &'a [u8]>, treat: bool, out: &mut Vec<u8>) {
+        let before = out.len();
+        let mut first = true;
+        for (cell, column) in cells.zip(&self.columns) {
+            if matches!(column, Column::Drop) {
+                continue;
+            }
+            if !std::mem::replace(&mut first, false) {
+                out.push(b',');
+            }
+            match column {
+                Column::Mask(keep_last) if treat => {
+                    let (count, tail) = mask(content(cell, &mut self.scratch), *keep_last);
+                    if needs_quotes(tail) {
+                        out.push(b'"');
+                        stars(count, out);
+                        quoted(tail, out);
+                        out.push(b'"');
+                    } else {
+                        stars(count, out);
+                        out.extend_from_slice(tail);
+                    }
+                }
+                _ => {
+                    let plain = inside(cell).filter(|inside| !needs_quotes(inside));
+                    out.extend_from_slice(plain.unwrap_or(cell));
+                }
+            }
+        }
+        if self.single && out.len() == before {
+            out.extend_from_slice(b"\"\"");
+        }
+        out.extend_from_slice(self.ending);
+    }
+}
+
+impl Column {
+    fn new(plan: &Plan, action: Action) -> Self {
+        match action {
+            Action::Keep => Self::Keep,
+            Action::Drop => Self::Drop,
+            Action::Node(number) => match plan.node(number).map(|node| node.scalar) {
+                Some(Scalar::Mask { keep_last, .. }) => Self::Mask(keep_last),
+                _ => Self::Drop,
+            },
+        }
+    }
+}
+
+/// What is between the quotes of a quoted cell.
+fn inside(cell: &[u8]) -> Option<&[u8]> {
+    cell.strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
+/// The text of a cell.
+fn content<'a>(cell: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    let Some(mut text) = inside(cell) else { return cell };
+    if memchr(b'"', text).is_none() {
+        return text;
+    }
+    scratch.clear();
+    while let Some((plain, rest)) = memchr(b'"', text).and_then(|at| text.split_at_checked(after(at))) {
+        scratch.extend_from_slice(plain);
+        text = rest.strip_prefix(b"\"").unwrap_or(rest);
+    }
+    scratch.extend_from_slice(text);
+    scratch
+}
+
+fn needs_quotes(text: &[u8]) -> bool {
+    memchr3(b'"', b',', b'\n', text).is_some() || memchr(b'\r', text).is_some()
+}
+
+/// Appends text as the inside of a quoted cell.
+fn quoted(text: &[u8], out: &mut Vec<u8>) {
+    for byte in text {
+        if *byte == b'"' {
+            out.push(b'"');
+        }
+        out.push(*byte);
+    }
+}

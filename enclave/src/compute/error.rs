@@ -1,0 +1,91 @@
+//! Why records could not be treated: numbers only, never a byte of the data.
+
+use adyton_shared::error_code::ErrorCode;
+use adyton_shared::limits::MAX_RECORD_DEPTH;
+
+/// Why the compute stage refused its input.
+///
+/// Records count from 1; 0 is the header row of CSV. Steps and fields count from 1 in the job's own
+/// order, so that the requester finds the place without the message holding a name or a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComputeError {
+    /// A record is not of the declared format, or names a treated field twice.
+    #[error("record {record} is not of the declared input format")]
+    Malformed {
+        /// Which record.
+        record: u64,
+    },
+    /// A record is over the policy's limit.
+    #[error("record {record} is over the limit of {limit} bytes")]
+    TooLarge {
+        /// Which record.
+        record: u64,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// A record is nested too deeply.
+    #[error("record {record} is nested deeper than {MAX_RECORD_DEPTH} levels")]
+    TooDeep {
+        /// Which record.
+        record: u64,
+    },
+    /// A step met a value of a type that it cannot treat.
+    #[error("record {record} has a value that step {} cannot treat as its field {}", place.step, place.field)]
+    FieldType {
+        /// Which record.
+        record: u64,
+        /// The step and field that met it.
+        place: Place,
+    },
+    /// A field named by a step is not a column of the header row.
+    #[error("the header row has no column for field {} of step {}", place.field, place.step)]
+    FieldMissing {
+        /// The step and field that name it.
+        place: Place,
+    },
+}
+
+/// Where in the job a field is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The step, from 1.
+    pub step: u16,
+    /// The field in the step's list, from 1.
+    pub field: u16,
+}
+
+impl ComputeError {
+    /// The code that may leave the enclave.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Malformed { .. } => ErrorCode::RecordMalformed,
+            Self::TooLarge { .. } => ErrorCode::RecordTooLarge,
+            Self::TooDeep { .. } => ErrorCode::RecordTooDeep,
+            Self::FieldType { .. } => ErrorCode::FieldType,
+            Self::FieldMissing { .. } => ErrorCode::FieldMissing,
+        }
+    }
+}
+
+/// What is wrong with one record, before anybody knows its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    Malformed,
+    TooLarge,
+    TooDeep,
+    Type(Place),
+    Missing(Place),
+}
+
+impl Flaw {
+    pub(super) fn in_record(self, record: u64, limit: usize) -> ComputeError {
+        match self {
+            Self::Malformed => ComputeError::Malformed { record },
+            Self::TooLarge => ComputeError::TooLarge { record, limit },
+            Self::TooDeep => ComputeError::TooDeep { record },
+            Self::Type(place) => ComputeError::FieldType { record, place },
+            Self::Missing(place) => ComputeError::FieldMissing { place },
+        }
+    }
+}
