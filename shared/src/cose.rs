@@ -108,7 +108,9 @@ impl Unverified {
 }
 
 fn protected() -> Header {
-    Header { alg: Some(RegisteredLabelWithPrivate::Assigned(iana::Algorithm::EdDSA)), ..Header::default() }
+    let mut header = Header::default();
+    header.alg = Some(RegisteredLabelWithPrivate::Assigned(iana::Algorithm::EdDSA));
+    header
 }
 
 #[cfg(test)]

@@ -1,0 +1,247 @@
+//! A running local KMS and what its tests need around it.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::SystemTime;
+
+use adyton_simulator::kms::{KmsConfig, KmsServer, Transport, User};
+use adyton_simulator::nsm::{NsmConfig, SimulatedNsm, SimulatedRoot};
+use adyton_verifier::attestation::TrustAnchor;
+use aws_credential_types::Credentials;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
+use aws_nitro_enclaves_nsm_api::api::{Request, Response};
+use aws_sdk_kms::Client;
+use aws_sdk_kms::config::retry::RetryConfig;
+use aws_sdk_kms::config::{BehaviorVersion, Region};
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use serde_bytes::ByteBuf;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+pub const REGION: &str = "eu-west-1";
+pub const ACCOUNT: &str = "111122223333";
+
+/// A local KMS on a port of its own.
+pub struct Kms {
+    pub server: KmsServer,
+    pub port: u16,
+    pub folder: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// The configuration for a folder whose simulated NSM roots the documents.
+pub fn config(folder: &Path) -> KmsConfig {
+    let root = SimulatedRoot::open(folder, SystemTime::now()).unwrap();
+    KmsConfig::new(folder.join("kms"), TrustAnchor::from_pem(root.pem()).unwrap())
+}
+
+impl Kms {
+    pub async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub async fn start_with(adjust: impl FnOnce(&mut KmsConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        adjust(&mut config);
+        Self::serve(folder, config, Transport::Tls).await
+    }
+
+    pub async fn serve(folder: TempDir, config: KmsConfig, transport: Transport) -> Self {
+        let server = KmsServer::open(config).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (stop, stopped) = oneshot::channel();
+        let running = server.clone();
+        let task = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            running.serve(listener, transport, stopped).await.unwrap();
+        });
+        Self { server, port, folder, stop: Some(stop), task }
+    }
+
+    /// Stops and starts again on the same state.
+    pub async fn restart(mut self) -> Self {
+        self.stop.take().unwrap().send(()).unwrap();
+        self.task.await.unwrap();
+        drop(self.server);
+        let config = config(self.folder.path());
+        Self::serve(self.folder, config, Transport::Tls).await
+    }
+
+    pub fn administrator(&self) -> Client {
+        self.client(&self.server.first_administrator().unwrap())
+    }
+
+    /// A client of a user that is not an administrator.
+    pub fn stranger(&self, arn: &str) -> Client {
+        let user = User::generate(arn, false).unwrap();
+        self.server.add_user(&user).unwrap();
+        self.client(&user)
+    }
+
+    pub fn client(&self, user: &User) -> Client {
+        self.client_signing_for(user, REGION)
+    }
+
+    pub fn client_signing_for(&self, user: &User, region: &'static str) -> Client {
+        let trust = TrustStore::empty().with_pem_certificate(self.server.ca_pem().as_bytes());
+        let tls = TlsContext::builder().with_trust_store(trust).build().unwrap();
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls)
+            .build_https();
+        let credentials = Credentials::new(
+            &user.access_key_id,
+            user.secret_access_key.as_str(),
+            user.session_token.as_ref().map(|token| token.to_string()),
+            None,
+            "test",
+        );
+        let config = aws_sdk_kms::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region))
+            .endpoint_url(format!("https://localhost:{}", self.port))
+            .credentials_provider(credentials)
+            .retry_config(RetryConfig::disabled())
+            .http_client(http)
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// The lines of the audit log.
+    pub fn audit(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("kms/audit.ndjson")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// A device whose root this KMS trusts, measured as `pcr0`.
+    pub fn nsm(&self, pcr0: u8) -> SimulatedNsm {
+        SimulatedNsm::open(NsmConfig::new(self.folder.path(), measured(pcr0))).unwrap()
+    }
+}
+
+pub fn measured(pcr0: u8) -> BTreeMap<u16, [u8; 48]> {
+    BTreeMap::from([(0, [pcr0; 48]), (1, [2; 48]), (2, [3; 48]), (3, [4; 48])])
+}
+
+/// An enclave's RSA key.
+pub struct EnclaveKey {
+    pair: PrivateDecryptingKey,
+    pub spki: Vec<u8>,
+}
+
+impl EnclaveKey {
+    pub fn new() -> Self {
+        Self::of(KeySize::Rsa2048)
+    }
+
+    pub fn of(size: KeySize) -> Self {
+        let pair = PrivateDecryptingKey::generate(size).unwrap();
+        let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+        Self { pair, spki }
+    }
+
+    pub fn pkcs8(&self) -> Vec<u8> {
+        let der: Pkcs8V1Der = self.pair.as_der().unwrap();
+        der.as_ref().to_vec()
+    }
+
+    /// Opens an envelope with the enclave's own reader.
+    pub fn open(&self, envelope: &[u8]) -> Vec<u8> {
+        opened_by_openssl(self, envelope).expect("openssl is needed to open envelopes")
+    }
+}
+
+pub fn attest(nsm: &SimulatedNsm, public_key: Option<&[u8]>, user_data: Option<&[u8]>) -> Vec<u8> {
+    let bytes = |bytes: &[u8]| ByteBuf::from(bytes.to_vec());
+    let request = Request::Attestation {
+        user_data: user_data.map(bytes),
+        nonce: None,
+        public_key: public_key.map(bytes),
+    };
+    match nsm.process(request) {
+        Response::Attestation { document } => document,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn recipient(document: Vec<u8>) -> RecipientInfo {
+    RecipientInfo::builder()
+        .attestation_document(Blob::new(document))
+        .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
+        .build()
+}
+
+/// Name and text of the error that a call ended in.
+pub fn refusal<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(
+    result: Result<T, SdkError<E>>,
+) -> (String, Option<String>) {
+    let error = result.unwrap_err();
+    (error.code().unwrap_or_else(|| panic!("{error:?}")).to_owned(), error.message().map(str::to_owned))
+}
+
+/// Opens an envelope with `openssl cms`; `None` where there is no such program.
+pub fn opened_by_openssl(key: &EnclaveKey, envelope: &[u8]) -> Option<Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    let (blob, pem) = (folder.path().join("blob"), folder.path().join("key.der"));
+    std::fs::write(&blob, envelope).unwrap();
+    std::fs::write(&pem, key.pkcs8()).unwrap();
+    let output = std::process::Command::new("openssl")
+        .args(["cms", "-decrypt", "-inform", "DER", "-keyform", "DER", "-in"])
+        .arg(&blob)
+        .arg("-inkey")
+        .arg(&pem)
+        .output();
+    match output {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(output.stdout)
+        }
+        Err(error) => {
+            println!("skipped: openssl does not run here: {error}");
+            None
+        }
+    }
+}
+
+/// A policy under which `principal` may do everything on the key, and only enclaves measured as
+/// `pcr0` may decrypt.
+pub fn attested_policy(principal: &str, pcr0: u8) -> String {
+    serde_json::json!({
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "administer",
+                "Effect": "Allow",
+                "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
+                "Action": ["kms:PutKeyPolicy", "kms:GetKeyPolicy", "kms:DescribeKey", "kms:Encrypt", "kms:EnableKey",
+                    "kms:DisableKey", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion", "kms:CreateAlias"],
+                "Resource": "*",
+            },
+            {
+                "Sid": "enclave",
+                "Effect": "Allow",
+                "Principal": {"AWS": principal},
+                "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+                "Resource": "*",
+                "Condition": {
+                    "StringEqualsIgnoreCase": {"kms:RecipientAttestation:ImageSha384": hex::encode([pcr0; 48])},
+                },
+            },
+        ],
+    })
+    .to_string()
+}
