@@ -1,1 +1,221 @@
-//! (being written)
+//! Asks the NSM for attestation documents, on blocking threads, one at a time.
+//!
+//! The driver serves one request under one lock, so queueing here costs nothing and keeps the
+//! async workers free (T-6). Challenges from outside have a rate; what the enclave itself needs
+//! waits behind a bounded number of them. Every document carries a [`Statement`]: nobody outside
+//! chooses a byte of it but the nonce (T-3).
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use adyton_shared::id::{EnclaveId, Nonce, PolicyDigest, Sha256Digest};
+use adyton_shared::statement::{Purpose, Statement};
+use aws_nitro_enclaves_nsm_api::api::{AttestationDoc, Request, Response};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_bytes::ByteBuf;
+use tokio::sync::Semaphore;
+use tokio::time::{Duration, Instant};
+
+use crate::platform::{Attest, AttestError, BoxFuture, Nsm};
+
+/// Challenges answered in one second, and at once after a quiet time. One document takes the real
+/// device some milliseconds.
+const CHALLENGES_A_SECOND: u32 = 20;
+/// Nonces remembered so that none is answered twice (T-2): the last seven minutes at full rate.
+const MAX_NONCES: usize = 8192;
+
+/// Why a challenge is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChallengeError {
+    /// The nonce was used before.
+    NonceReused,
+    /// There is no document.
+    Attest(AttestError),
+}
+
+/// The one way to the NSM's attestation.
+pub struct Attester {
+    nsm: Arc<dyn Nsm>,
+    device: Semaphore,
+    rate: Mutex<Rate>,
+    nonces: Mutex<Nonces>,
+}
+
+impl Attester {
+    /// Attests with this device.
+    pub fn new(nsm: Arc<dyn Nsm>) -> Self {
+        Self {
+            nsm,
+            device: Semaphore::new(1),
+            rate: Mutex::new(Rate { tokens: CHALLENGES_A_SECOND, filled: Instant::now() }),
+            nonces: Mutex::default(),
+        }
+    }
+
+    /// A document that names the enclave's id; with a nonce it answers a challenge.
+    ///
+    /// # Errors
+    /// [`AttestError`].
+    pub async fn identity(
+        &self,
+        id: EnclaveId,
+        policy: PolicyDigest,
+        nonce: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, AttestError> {
+        let statement = Statement { purpose: Purpose::Identity, subject: *id.as_bytes(), policy };
+        self.document(statement.to_bytes(), id.as_bytes().to_vec(), nonce).await
+    }
+
+    /// Answers a challenge from outside.
+    ///
+    /// # Errors
+    /// [`ChallengeError`].
+    pub async fn challenge(
+        &self,
+        id: EnclaveId,
+        policy: PolicyDigest,
+        nonce: &Nonce,
+    ) -> Result<Vec<u8>, ChallengeError> {
+        if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(ChallengeError::Attest(AttestError::Limited));
+        }
+        if !self.nonces.lock().unwrap_or_else(PoisonError::into_inner).is_new(nonce) {
+            return Err(ChallengeError::NonceReused);
+        }
+        self.identity(id, policy, Some(nonce.as_bytes().to_vec())).await.map_err(ChallengeError::Attest)
+    }
+}
+
+impl Attest for Attester {
+    fn document(
+        &self,
+        user_data: Vec<u8>,
+        public_key: Vec<u8>,
+        nonce: Option<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<Vec<u8>, AttestError>> {
+        Box::pin(async move {
+            let _turn = self.device.acquire().await.map_err(|_| AttestError::Unavailable)?;
+            let nsm = Arc::clone(&self.nsm);
+            let request = Request::Attestation {
+                user_data: Some(ByteBuf::from(user_data)),
+                nonce: nonce.map(ByteBuf::from),
+                public_key: Some(ByteBuf::from(public_key)),
+            };
+            match tokio::task::spawn_blocking(move || nsm.process(request)).await {
+                Ok(Response::Attestation { document }) => Ok(document),
+                _ => Err(AttestError::Unavailable),
+            }
+        })
+    }
+}
+
+/// The time in a document that this enclave's own NSM has just made, in milliseconds since 1970.
+///
+/// # Errors
+/// [`AttestError::Unavailable`] if it is not a document.
+pub fn own_document_time(document: &[u8]) -> Result<u64, AttestError> {
+    #[derive(Deserialize)]
+    struct Sign1(IgnoredAny, IgnoredAny, ByteBuf, IgnoredAny);
+    let Sign1(_, _, payload, _) = serde_cbor::from_slice(document).map_err(|_| AttestError::Unavailable)?;
+    Ok(AttestationDoc::from_binary(&payload).map_err(|_| AttestError::Unavailable)?.timestamp)
+}
+
+/// A token bucket.
+#[derive(Debug)]
+struct Rate {
+    tokens: u32,
+    filled: Instant,
+}
+
+impl Rate {
+    fn take(&mut self) -> bool {
+        let interval = Duration::from_secs(1).checked_div(CHALLENGES_A_SECOND).unwrap_or_default();
+        while self.tokens < CHALLENGES_A_SECOND && self.filled.elapsed() >= interval {
+            self.tokens = self.tokens.saturating_add(1);
+            self.filled = self.filled.checked_add(interval).unwrap_or_else(Instant::now);
+        }
+        if self.tokens == CHALLENGES_A_SECOND {
+            self.filled = Instant::now();
+        }
+        let Some(rest) = self.tokens.checked_sub(1) else { return false };
+        self.tokens = rest;
+        true
+    }
+}
+
+/// The latest nonces, by digest.
+#[derive(Debug, Default)]
+struct Nonces {
+    known: HashSet<Sha256Digest>,
+    order: VecDeque<Sha256Digest>,
+}
+
+impl Nonces {
+    fn is_new(&mut self, nonce: &Nonce) -> bool {
+        let digest = Sha256Digest::of(nonce.as_bytes());
+        if !self.known.insert(digest) {
+            return false;
+        }
+        self.order.push_back(digest);
+        if self.order.len() > MAX_NONCES {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers every attestation with its user data.
+    struct Echo;
+
+    impl Nsm for Echo {
+        fn process(&self, request: Request) -> Response {
+            match request {
+                Request::Attestation { user_data, .. } => {
+                    Response::Attestation { document: user_data.unwrap_or_default().into_vec() }
+                }
+                _ => Response::Error(aws_nitro_enclaves_nsm_api::api::ErrorCode::InvalidOperation),
+            }
+        }
+    }
+
+    const ID: EnclaveId = EnclaveId::new([1; 32]);
+    const POLICY: PolicyDigest = PolicyDigest::new([2; 48]);
+
+    fn nonce(n: u8) -> Nonce {
+        vec![n; 16].try_into().unwrap()
+    }
+
+    // T-2, T-3
+    #[tokio::test]
+    async fn answers_a_nonce_once_and_attests_to_nothing_but_a_statement() {
+        let attester = Attester::new(Arc::new(Echo));
+        let user_data = attester.challenge(ID, POLICY, &nonce(1)).await.unwrap();
+        let statement = Statement { purpose: Purpose::Identity, subject: [1; 32], policy: POLICY };
+        assert_eq!(Statement::parse(&user_data), Ok(statement));
+        assert_eq!(attester.challenge(ID, POLICY, &nonce(1)).await, Err(ChallengeError::NonceReused));
+        assert!(attester.challenge(ID, POLICY, &nonce(2)).await.is_ok());
+    }
+
+    // T-6
+    #[tokio::test(start_paused = true)]
+    async fn challenges_have_a_rate_that_the_enclave_itself_does_not() {
+        let attester = Attester::new(Arc::new(Echo));
+        let mut answered = 0;
+        for n in 0..200 {
+            answered += u32::from(attester.challenge(ID, POLICY, &nonce(n)).await.is_ok());
+        }
+        assert_eq!(answered, 20);
+        let limited = attester.challenge(ID, POLICY, &nonce(201)).await;
+        assert_eq!(limited, Err(ChallengeError::Attest(AttestError::Limited)));
+        assert!(attester.identity(ID, POLICY, None).await.is_ok());
+        tokio::time::advance(Duration::from_millis(50)).await;
+        assert!(attester.challenge(ID, POLICY, &nonce(202)).await.is_ok());
+    }
+}

@@ -1,7 +1,7 @@
 //! The measured program: attests, opens, computes, releases.
 //!
-//! The six stages of a job are the modules `admit`, `unlock`, `open`, `compute`, `release` and
-//! `reply`; `job` lists them in order. Everything that arrives is hostile.
+//! The six stages of a job are the modules `admit`, `unlock`, `open`, `pass` (whose steps are in
+//! `compute`), `release` and `reply`; `job` lists them in order. Everything that arrives is hostile.
 #![warn(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,9 +19,12 @@ pub mod cms;
 pub mod compute;
 pub mod device;
 pub mod event;
+pub mod identity;
 pub mod job;
 pub mod kms;
 pub mod open;
+pub mod pass;
+pub mod payload;
 pub mod platform;
 pub mod release;
 pub mod replay;

@@ -1,1 +1,66 @@
-//! (being written)
+//! Stage 2: the header against policy and claims, then the data key from KMS.
+//!
+//! Nothing in the header is authenticated yet; it is only compared. KMS authenticates the context
+//! with the wrapped key, the next stage authenticates all of it with the data key.
+
+use adyton_shared::envelope::{Parsed, UnverifiedHeader};
+use adyton_shared::message::Refusal;
+use adyton_shared::{ErrorCode, KeyArn};
+use tokio::io::AsyncRead;
+
+use crate::admit::{Admitted, context_code};
+use crate::boot::Enclave;
+use crate::kms::Lease;
+use crate::payload::Payload;
+
+/// An admitted job with the data key of its payload. Nothing before or after holds one.
+pub struct Unlocked {
+    pub(crate) admitted: Admitted,
+    pub(crate) header: UnverifiedHeader,
+    pub(crate) arn: KeyArn,
+    pub(crate) lease: Lease,
+}
+
+impl Admitted {
+    /// Reads the payload's header and has its key released.
+    ///
+    /// # Errors
+    /// A [`Refusal`] with a code of 3xx.
+    pub async fn unlock<R: AsyncRead + Unpin>(
+        self,
+        enclave: &Enclave,
+        payload: &mut Payload<'_, R>,
+    ) -> Result<Unlocked, Refusal> {
+        let header = read_header(payload).await?;
+        let policy = &enclave.policy;
+        if !header.suite().is_committing() && !policy.allow_non_committing {
+            return Err(ErrorCode::SuiteRefused.into());
+        }
+        policy.context.check(header.context(), &self.request.claims).map_err(context_code)?;
+        let (arn, wrapped) = header.select_kms_key(&policy.kms.keys).ok_or(ErrorCode::NoAllowedKey)?;
+        let lease = enclave
+            .keys
+            .data_key(&arn, wrapped, header.context())
+            .await
+            .map_err(|error| Refusal { retry_after_ms: error.retry_after_ms(), ..error.code().into() })?;
+        Ok(Unlocked { admitted: self, header, arn, lease })
+    }
+}
+
+async fn read_header<R: AsyncRead + Unpin>(
+    payload: &mut Payload<'_, R>,
+) -> Result<UnverifiedHeader, Refusal> {
+    loop {
+        match UnverifiedHeader::parse(payload.bytes()).map_err(|error| ErrorCode::from(&error))? {
+            Parsed::Complete { header, length } => {
+                payload.consume(length);
+                return Ok(*header);
+            }
+            Parsed::Incomplete { need_at_least } => {
+                if !payload.fill(need_at_least).await? {
+                    return Err(ErrorCode::HeaderMalformed.into());
+                }
+            }
+        }
+    }
+}

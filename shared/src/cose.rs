@@ -108,9 +108,7 @@ impl Unverified {
 }
 
 fn protected() -> Header {
-    let mut header = Header::default();
-    header.alg = Some(RegisteredLabelWithPrivate::Assigned(iana::Algorithm::EdDSA));
-    header
+    Header { alg: Some(RegisteredLabelWithPrivate::Assigned(iana::Algorithm::EdDSA)), ..Header::default() }
 }
 
 #[cfg(test)]

@@ -296,6 +296,11 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(())
     }
 
+    /// Forgets what was queued and not written, for a conversation that ends in a refusal.
+    pub fn discard(&mut self) {
+        self.buffer.clear();
+    }
+
     /// Queues one frame and writes it.
     ///
     /// # Errors

@@ -168,6 +168,24 @@ pub enum JobError {
     Empty,
 }
 
+impl JobError {
+    /// The step concerned, counted from 1.
+    pub fn step(&self) -> Option<usize> {
+        match self {
+            Self::FieldCount { step, .. }
+            | Self::Overlap { step, .. }
+            | Self::Gone { step, .. }
+            | Self::Misplaced { step, .. } => Some(*step),
+            Self::Path { .. }
+            | Self::PathTooLong
+            | Self::Version(_)
+            | Self::TooManySteps(_)
+            | Self::Open
+            | Self::Empty => None,
+        }
+    }
+}
+
 impl FieldPath {
     /// Parses a path.
     ///

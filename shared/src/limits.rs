@@ -32,6 +32,7 @@ pub const MAX_CONTEXT_BYTES: usize = u16::MAX as usize;
 
 /// Most pairs in an encryption context: 64 KiB of the shortest pairs would take 1.5 MiB as a map, this takes 160 KiB.
 pub const MAX_CONTEXT_PAIRS: usize = 1024;
+
 /// Most columns of CSV. Each costs 16 bytes for every record that is being read.
 pub const MAX_CSV_COLUMNS: usize = 16 * 1024;
 

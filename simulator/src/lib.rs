@@ -3,6 +3,7 @@
 //! For trying things out and for tests. Nothing here protects anything: the "hypervisor" is a
 //! library in the enclave's own process, and its root key lies in a folder.
 
+pub mod enclave;
 pub mod kms;
 pub mod nsm;
 pub mod vsock;

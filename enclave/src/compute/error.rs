@@ -56,6 +56,25 @@ pub struct Place {
 }
 
 impl ComputeError {
+    /// The record concerned, from 1; 0 is the header row of CSV.
+    pub const fn record(self) -> Option<u64> {
+        match self {
+            Self::Malformed { record }
+            | Self::TooLarge { record, .. }
+            | Self::TooDeep { record }
+            | Self::FieldType { record, .. } => Some(record),
+            Self::FieldMissing { .. } => None,
+        }
+    }
+
+    /// The step concerned, from 1.
+    pub const fn step(self) -> Option<u16> {
+        match self {
+            Self::FieldType { place, .. } | Self::FieldMissing { place } => Some(place.step),
+            Self::Malformed { .. } | Self::TooLarge { .. } | Self::TooDeep { .. } => None,
+        }
+    }
+
     /// The code that may leave the enclave.
     pub const fn code(self) -> ErrorCode {
         match self {

@@ -9,6 +9,15 @@
 //! policies belong to the caller: [`Decision::DelegatedToIam`] says that the key
 //! policy leaves the answer to IAM.
 //!
+//! Decided here, because AWS does not say:
+//! - Measurements are compared as KMS writes them: hexadecimal digits without `0x`. A policy with
+//!   `0x` parses and never matches; the trace says so.
+//! - A key with several values under an operator without `ForAnyValue` or `ForAllValues` equals
+//!   nothing. Two encryption context pairs that differ only in case are such a key.
+//! - `NotPrincipal` spares a caller only if its account, role and session are all listed.
+//! - Element and operator names are taken in AWS's spelling only; empty lists, `BinaryEquals` and
+//!   federated principals are refused.
+//!
 //! Sources: KMS Developer Guide, "Key policies in AWS KMS"; IAM User Guide,
 //! "IAM JSON policy element reference" and "Condition operators".
 
