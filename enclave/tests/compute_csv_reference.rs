@@ -1,6 +1,6 @@
 //! CSV through the compute stage against an independent reader, on random tables.
 
-use adyton_enclave::compute::{Limits, Pipeline};
+use adyton_enclave::compute::{ComputeError, Limits, Pipeline};
 use adyton_shared::error_code::ErrorCode;
 use adyton_shared::job::{Destination, FieldPath, Input, Job, Mask, Step};
 use csv_core::{ReadFieldResult, Reader};
@@ -13,9 +13,9 @@ fn run(steps: Vec<Step>, data: &[u8], size: usize) -> Result<Vec<u8>, ErrorCode>
     let mut pipeline = Pipeline::new(&job, Limits { record_bytes: 1 << 20 }).unwrap();
     let mut out = Vec::new();
     for chunk in data.chunks(size) {
-        pipeline.push(chunk, &mut out).map_err(|error| error.code())?;
+        pipeline.push(chunk, &mut out).map_err(ComputeError::code)?;
     }
-    pipeline.finish(&mut out).map_err(|error| error.code())?;
+    pipeline.finish(&mut out).map_err(ComputeError::code)?;
     Ok(out)
 }
 

@@ -1,6 +1,6 @@
 //! The compute stage against a plain reference over parsed values, on random records and jobs.
 
-use adyton_enclave::compute::{Counts, Limits, Pipeline};
+use adyton_enclave::compute::{ComputeError, Counts, Limits, Pipeline};
 use adyton_shared::error_code::ErrorCode;
 use adyton_shared::job::{Destination, FieldPath, Input, Job, JobError, Mask, Segment, Step};
 use proptest::prelude::*;
@@ -15,9 +15,9 @@ fn run<'a>(job: &Job, chunks: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let mut pipeline = Pipeline::new(job, LIMITS).unwrap();
     let mut out = Vec::new();
     for chunk in chunks {
-        pipeline.push(chunk, &mut out).map_err(|error| error.code())?;
+        pipeline.push(chunk, &mut out).map_err(ComputeError::code)?;
     }
-    let counts = pipeline.finish(&mut out).map_err(|error| error.code())?;
+    let counts = pipeline.finish(&mut out).map_err(ComputeError::code)?;
     Ok((out, counts))
 }
 
