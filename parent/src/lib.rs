@@ -1,1 +1,23 @@
-//! placeholder
+//! The parent's side: the way out to KMS, credentials for the enclave, and the job command line.
+//!
+//! Everything here runs on the parent instance, which the design trusts for availability only: it
+//! carries ciphertext, sealed results and TLS records, and what it shows to people it has verified by
+//! signatures that only the enclave can make.
+
+pub mod address;
+mod cli;
+pub mod counters;
+pub mod credentials;
+pub mod daemon;
+pub mod dial;
+pub mod exit;
+pub mod listen;
+pub mod proxy;
+mod socket_file;
+pub mod stream;
+
+pub use address::EnclaveAddress;
+pub use cli::run_cli;
+pub use exit::{Exit, Failure};
+pub use socket_file::SocketFileError;
+pub use stream::Stream;
