@@ -72,13 +72,18 @@ impl Kms {
         Self { server, port, folder, stop: Some(stop), task }
     }
 
-    /// Stops and starts again on the same state.
-    pub async fn restart(mut self) -> Self {
+    /// Stops the server and leaves its state.
+    pub async fn stop(mut self) -> TempDir {
         self.stop.take().unwrap().send(()).unwrap();
         self.task.await.unwrap();
-        drop(self.server);
-        let config = config(self.folder.path());
-        Self::serve(self.folder, config, Transport::Tls).await
+        self.folder
+    }
+
+    /// Stops and starts again on the same state.
+    pub async fn restart(self) -> Self {
+        let folder = self.stop().await;
+        let config = config(folder.path());
+        Self::serve(folder, config, Transport::Tls).await
     }
 
     pub fn administrator(&self) -> Client {
