@@ -158,10 +158,10 @@ impl Nonces {
             return false;
         }
         self.order.push_back(digest);
-        if self.order.len() > MAX_NONCES {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
+        if self.order.len() > MAX_NONCES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
         true
     }

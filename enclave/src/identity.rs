@@ -97,7 +97,7 @@ impl Identity {
         let waited = clock.unix_millis().saturating_sub(before);
         match clock.correct(time) {
             Correction::Forwards(ahead) if ahead > NOTABLE_DRIFT_MS => {
-                events.emit(Event::ClockCorrected(ahead))
+                events.emit(Event::ClockCorrected(ahead));
             }
             Correction::Backwards(behind) if behind > waited.saturating_add(NOTABLE_DRIFT_MS) => {
                 events.emit(Event::ClockWentBack(behind));

@@ -76,13 +76,13 @@ impl Opened {
                 }
             }
             if output.len() >= OUTPUT_CHUNK_BYTES {
-                gate.pass(&mut output).await?;
+                gate.pass(&mut output)?;
                 gate.flush().await?;
             }
         }
         lease.charge(plaintext_bytes);
         let counts = pipeline.finish(&mut output).map_err(refusal)?;
-        gate.pass(&mut output).await?;
+        gate.pass(&mut output)?;
         let (input_digest, input_bytes) = payload.finish().await?;
         let (sealer, output_digest, output_bytes) = gate.close();
         Ok(Computed { admitted, arn, counts, input_digest, input_bytes, sealer, output_digest, output_bytes })

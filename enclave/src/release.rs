@@ -37,11 +37,11 @@ impl<'a, W: AsyncWrite + Unpin> Gate<'a, W> {
         Ok(Self { frames, sealer, hash: Context::new(&SHA256), bytes: 0, limit })
     }
 
-    /// Seals plaintext and sends it; `plaintext` is wiped and empty afterwards.
+    /// Seals plaintext for the next flush; `plaintext` is wiped and empty afterwards.
     ///
     /// # Errors
-    /// [`ErrorCode::ResultTooLarge`], or what is wrong with the stream.
-    pub async fn pass(&mut self, plaintext: &mut Vec<u8>) -> Result<(), Refusal> {
+    /// [`ErrorCode::ResultTooLarge`].
+    pub fn pass(&mut self, plaintext: &mut Vec<u8>) -> Result<(), Refusal> {
         self.bytes = self.bytes.saturating_add(plaintext.len() as u64);
         if self.bytes > self.limit {
             return Err(ErrorCode::ResultTooLarge.into());

@@ -1,23 +1,15 @@
-//! The parent's side: the way out to KMS, credentials for the enclave, and the job command line.
+//! The parent's side of Adyton: what carries everything and can read nothing.
 //!
-//! Everything here runs on the parent instance, which the design trusts for availability only: it
-//! carries ciphertext, sealed results and TLS records, and what it shows to people it has verified by
-//! signatures that only the enclave can make.
+//! The daemon forwards bytes to KMS and hands credentials to the enclave; the client signs,
+//! encrypts and sends on behalf of people who may sit anywhere. What comes back from an enclave is
+//! verified before it is believed.
 
 pub mod address;
-mod cli;
-pub mod counters;
+pub mod cli;
+pub mod client;
 pub mod credentials;
-pub mod daemon;
 pub mod dial;
-pub mod exit;
+pub mod kms;
 pub mod listen;
 pub mod proxy;
-mod socket_file;
-pub mod stream;
-
-pub use address::EnclaveAddress;
-pub use cli::run_cli;
-pub use exit::{Exit, Failure};
-pub use socket_file::SocketFileError;
-pub use stream::Stream;
+pub mod serve;

@@ -3,7 +3,12 @@
 //! For trying things out and for tests. Nothing here protects anything: the "hypervisor" is a
 //! library in the enclave's own process, and its root key lies in a folder.
 
+pub mod cli;
 pub mod enclave;
 pub mod kms;
 pub mod nsm;
+pub mod policy;
+pub mod process;
+pub mod state;
 pub mod vsock;
+pub mod world;

@@ -1,3 +1,7 @@
 //! `adyton-sim`: a Nitro enclave and its surroundings on an ordinary Linux host.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    adyton_simulator::cli::run()
+}

@@ -36,7 +36,6 @@ mod mask;
 mod plan;
 mod record;
 mod scan;
-mod whole;
 
 use std::fmt;
 

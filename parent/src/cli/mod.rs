@@ -1,72 +1,118 @@
 //! The command line of `adyton`.
-//!
-//! Every command ends in an [`Exit`] and says what it did: for people, or with `--json` as one object
-//! in one line on standard output (on standard error if the output of a job goes to standard output).
 
-mod serve;
+mod attest;
+pub mod config;
+mod encrypt;
+mod failure;
+mod job_file;
+mod output;
+mod receipt;
+mod requester;
+mod run;
+mod trust;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::exit::{EXIT_CODES, Exit, Failure};
+use crate::serve::ServeArgs;
+use config::ClientConfig;
+use failure::{Exit, Failure};
 
-/// Sends jobs on encrypted data to a Nitro enclave, and carries what the enclave needs.
+/// Sends jobs to an Adyton enclave, and carries its traffic without reading it.
 #[derive(Debug, Parser)]
-#[command(name = "adyton", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(
+    name = "adyton",
+    version,
+    after_help = "EXAMPLES:
+  adyton requester new --name billing -o billing.key
+  adyton encrypt data.ndjson -o data.enc --tenant acme --object data --purpose payments --version 7
+  adyton attest
+  adyton run job.toml data.enc -o result.ndjson --tenant acme --object data --version 7
+  adyton receipt verify result.ndjson.receipt --input data.enc --output result.ndjson
+
+SETTINGS:
+  Flags win over the settings file: --config FILE, else $ADYTON_CONFIG, else ./adyton.toml.
+
+EXIT CODES:
+  0 done or accepted    1 refused, and why    2 usage    3 no enclave answers
+  4 a file is in the way, missing or unusable            5 another failure"
+)]
 struct Cli {
-    #[command(flatten)]
-    global: Global,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Settings file.
+    #[arg(long, global = true, env = "ADYTON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
-/// What every command takes.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Global {
-    /// Says what happened as one JSON object in one line.
-    #[arg(long, global = true)]
-    json: bool,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the parent's daemon: the way out to KMS, and credentials.
-    Serve(serve::Serve),
+    /// Makes and shows requesters' keys.
+    #[command(subcommand)]
+    Requester(requester::RequesterCommand),
+    /// Encrypts a file for the enclave, as an AWS Encryption SDK message.
+    Encrypt(encrypt::EncryptArgs),
+    /// Sends a job and stores its result.
+    Run(run::RunArgs),
+    /// Challenges an enclave, or judges a kept document.
+    Attest(attest::AttestArgs),
+    /// Checks receipts.
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
+    /// Runs the parent's daemon: egress proxy and credentials.
+    Serve(ServeArgs),
 }
 
-/// Runs a command line, whose first item is the program's name, to its end.
-pub async fn run_cli<I, T>(arguments: I) -> ExitCode
-where
-    I: IntoIterator<Item = T>,
-    T: Into<OsString> + Clone,
-{
-    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
-    let Cli { global, command } = match parsed {
+/// Runs the command line with these arguments, the program's name first.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // `--help` and `--version` are such errors, too, and go to standard output.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+            return if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
         }
     };
-    let done = match command {
-        Command::Serve(serve) => serve.run(&global).await,
-    };
-    match done {
-        Ok(()) => Exit::Ok.into(),
-        Err(failure) => {
-            report(&failure, &global);
-            failure.exit.into()
-        }
+    let json = cli.json;
+    match dispatch(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(json),
     }
 }
 
-fn report(failure: &Failure, global: &Global) {
-    if global.json {
-        println!("{}", failure.to_json());
-    } else {
-        eprintln!("{failure}");
-    }
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { json, config, command } = cli;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(&error.into()))?;
+    let done = runtime.block_on(async {
+        match command {
+            Command::Requester(command) => requester::run(command, json),
+            Command::Encrypt(arguments) => encrypt::run(arguments, ClientConfig::find(config)?, json).await,
+            Command::Run(arguments) => run::run(arguments, ClientConfig::find(config)?, json).await,
+            Command::Attest(arguments) => attest::run(arguments, || ClientConfig::find(config), json).await,
+            Command::Receipt(command) => receipt::run(command, ClientConfig::find(config)?, json),
+            Command::Serve(arguments) => {
+                start_log();
+                crate::serve::run(arguments, json).await.map_err(|error| Failure::other(&error))?;
+                Ok(Exit::Done)
+            }
+        }
+    });
+    // A task that blocks on standard input must not keep a finished program.
+    runtime.shutdown_background();
+    done
+}
+
+/// The daemon's log goes to standard error, `ADYTON_LOG` says how much of it.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ADYTON_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,adyton_parent=info"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).json().try_init();
 }

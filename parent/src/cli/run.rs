@@ -1,0 +1,221 @@
+//! `adyton run`: one job, from a file to a file.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adyton_shared::id::RequesterName;
+use adyton_shared::message::JOB_PORT;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::io::AsyncRead;
+
+use super::attest::address;
+use super::config::ClientConfig;
+use super::failure::{Exit, Failure};
+use super::output::Target;
+use super::trust::TrustArgs;
+use super::{job_file, receipt, requester};
+use crate::address::EnclaveAddress;
+use crate::client::{Claims, Conversation, SealedResult, Upload, challenge, sign_request, verify_receipt};
+use crate::dial::dial;
+
+const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+#[command(after_help = "EXAMPLES:
+  adyton run mask.toml customers.enc -o customers.masked --tenant acme --object customers --version 7
+  cat customers.enc | adyton run digest.toml - -o - --tenant acme --object customers
+  adyton run --check mask.toml
+
+The enclave is challenged and its measurements are compared before anything is sent. The result
+appears under its name only after the receipt has been verified; an interrupted run leaves nothing.
+
+EXIT CODES:
+  0 done    1 refused by enclave or verifier    2 usage    3 no enclave answers    4 file    5 other")]
+pub(super) struct RunArgs {
+    /// The job: a .toml, .yaml or .json file.
+    job: PathBuf,
+    /// The encrypted payload, or - for standard input.
+    #[arg(required_unless_present = "check")]
+    input: Option<PathBuf>,
+    /// Where the result goes, or - for standard output.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "check")]
+    output: Option<PathBuf>,
+    /// Explain the job and send nothing.
+    #[arg(long)]
+    check: bool,
+    /// Overwrite output and receipt.
+    #[arg(long)]
+    force: bool,
+    /// The tenant that the payload must belong to.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// The object that the payload must be.
+    #[arg(long)]
+    object: Option<String>,
+    /// The version that the payload must have at least.
+    #[arg(long)]
+    version: Option<u64>,
+    /// Another pair that the payload's encryption context must have.
+    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    claims: Vec<(String, String)>,
+    /// The requester's name in the policy.
+    #[arg(long = "as", value_name = "NAME")]
+    requester: Option<RequesterName>,
+    /// The requester's key.
+    #[arg(long, value_name = "FILE")]
+    requester_key: Option<PathBuf>,
+    /// The enclave: vsock:CID or unix:PATH.
+    #[arg(long, env = "ADYTON_ENCLAVE")]
+    enclave: Option<EnclaveAddress>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// Where the receipt goes; OUTPUT.receipt if not given and the output is a file.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+}
+
+pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("'{text}': write KEY=VALUE")),
+    }
+}
+
+pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) -> Result<Exit, Failure> {
+    let job = job_file::read(&arguments.job)?;
+    if arguments.check {
+        let lines = job_file::explain(&job);
+        if json {
+            println!("{}", serde_json::json!({ "job": job, "explained": lines }));
+        } else {
+            println!("{}", lines.join("\n"));
+        }
+        return Ok(Exit::Done);
+    }
+    let RunArgs { input, output, force, requester, requester_key, enclave, trust, receipt, .. } = &arguments;
+    let (Some(input), Some(output)) = (input, output) else {
+        return Err(Failure::usage("INPUT and --output are needed", "see `adyton run --help`"));
+    };
+    let target = Target::check(output.clone(), *force)?;
+    let receipt_target = receipt_target(receipt.clone(), &target, *force)?;
+    let (name, key) = who(requester.clone(), requester_key.clone(), &config)?;
+    let trust = trust.clone().resolve(&config)?;
+    let (payload, length) = open(input).await?;
+    let address = address(enclave.clone(), &config)?;
+
+    let mut conversation = Conversation::new(dial(&address, JOB_PORT, DIAL_DEADLINE).await?);
+    let enclave = challenge(&mut conversation, &trust.anchor, &trust.expectations).await?;
+    let (request, signed) = sign_request(enclave.id, &name, &key, claims(&arguments), job)?;
+    let bar = progress(length, json);
+    let mut tell = |sent| bar.set_position(sent);
+    let upload = Upload { payload, hash: true, progress: &mut tell };
+    let sent = conversation.job(signed, upload, SealedResult::in_folder(&target.folder())).await;
+    bar.finish_and_clear();
+    let sent = sent?;
+
+    let failed = |error: std::io::Error| Failure::file(&error, "the output");
+    let mut pending = target.open().map_err(failed)?;
+    let result = sent.result.open(&sent.done.key, request.id, &mut pending)?;
+    let claims = Claims {
+        enclave: Some(enclave.id),
+        job: Some(request.id),
+        requester: Some(name),
+        job_digest: request.job.digest().ok(),
+        input: sent.input_digest.map(|digest| (digest, sent.input_bytes)),
+        output: Some(result),
+    };
+    let verified = verify_receipt(&sent.done.receipt, &trust.anchor, &trust.expectations, &claims)?;
+    if let Some(target) = receipt_target {
+        let mut file = target.open().map_err(failed)?;
+        file.write_all(&sent.done.receipt).and_then(|()| file.commit(&target)).map_err(failed)?;
+    }
+    pending.commit(&target).map_err(failed)?;
+    report(&verified, &target, json);
+    Ok(Exit::Done)
+}
+
+fn report(verified: &crate::client::VerifiedReceipt, target: &Target, json: bool) {
+    // Standard output may be the result itself.
+    if matches!(target, Target::Stdout) {
+        return;
+    }
+    if json {
+        println!("{}", receipt::describe_json(verified));
+    } else if std::io::stderr().is_terminal() {
+        eprintln!(
+            "done: {} records in, {} out, {} bytes; the receipt verifies",
+            verified.receipt.records_in, verified.receipt.records_out, verified.receipt.output_bytes
+        );
+    }
+}
+
+fn receipt_target(flag: Option<PathBuf>, target: &Target, force: bool) -> Result<Option<Target>, Failure> {
+    let path = match (flag, target) {
+        (Some(path), _) => path,
+        (None, Target::File { path, .. }) => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".receipt");
+            name.into()
+        }
+        (None, Target::Stdout) => return Ok(None),
+    };
+    Target::check(path, force).map(Some)
+}
+
+fn who(
+    name: Option<RequesterName>,
+    key: Option<PathBuf>,
+    config: &ClientConfig,
+) -> Result<(RequesterName, aws_lc_rs::signature::Ed25519KeyPair), Failure> {
+    let settings = config.requester.as_ref();
+    let name = name.or_else(|| settings.map(|requester| requester.name.clone()));
+    let path = key.or_else(|| settings.map(|requester| requester.key.clone()));
+    let (Some(name), Some(path)) = (name, path) else {
+        let hint = "write --as NAME --requester-key FILE; `adyton requester new` makes a key";
+        return Err(Failure::usage("no requester is given", hint));
+    };
+    let key = requester::read_key(&path)?;
+    Ok((name, key))
+}
+
+fn claims(arguments: &RunArgs) -> BTreeMap<String, String> {
+    let RunArgs { tenant, object, version, claims, .. } = arguments;
+    let named =
+        [("tenant", tenant.clone()), ("object", object.clone()), ("version", version.map(|v| v.to_string()))];
+    let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    named.chain(claims.iter().cloned()).collect()
+}
+
+/// The input and, if it has one, its length.
+async fn open(path: &Path) -> Result<(Box<dyn AsyncRead + Unpin + Send>, Option<u64>), Failure> {
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(tokio::io::stdin()), None));
+    }
+    let failed = |error: std::io::Error| Failure::file(&error, &format!("the input {}", path.display()));
+    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let metadata = file.metadata().await.map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
+    }
+    file.set_max_buf_size(1024 * 1024);
+    Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+}
+
+fn progress(length: Option<u64>, json: bool) -> ProgressBar {
+    if json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let known = "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
+    let unknown = "{spinner} {bytes} {binary_bytes_per_sec}";
+    let (bar, template) = match length {
+        Some(length) => (ProgressBar::new(length), known),
+        None => (ProgressBar::new_spinner(), unknown),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,89 @@
+//! Which documents to trust: root, measurements, debug mode.
+
+use std::collections::BTreeMap;
+
+use adyton_verifier::attestation::{Expectations, TrustAnchor};
+use clap::Args;
+
+use super::config::ClientConfig;
+use super::failure::Failure;
+
+/// Flags of every command that judges a document.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct TrustArgs {
+    /// The trust root: a PEM file, or `aws` for AWS's own.
+    #[arg(long, value_name = "PEM|aws")]
+    root: Option<String>,
+    /// A measurement that the enclave must have, such as 0=4b8d…; give PCR0, PCR1 and PCR2 together.
+    #[arg(long = "pcr", value_name = "N=HEX", value_parser = parse_pcr)]
+    pcrs: Vec<(u8, [u8; 48])>,
+    /// Accept any image: the document proves a Nitro enclave, not which one.
+    #[arg(long, conflicts_with = "pcrs")]
+    any_image: bool,
+    /// Accept debug mode, in which the host reads the enclave's memory. For tests only.
+    #[arg(long)]
+    allow_debug: bool,
+}
+
+/// What a document is judged by.
+pub(super) struct Trust {
+    pub(super) anchor: TrustAnchor,
+    pub(super) expectations: Expectations,
+}
+
+fn parse_pcr(text: &str) -> Result<(u8, [u8; 48]), String> {
+    let wrong = || format!("'{text}': write N=HEX with N from 0 to 31 and 96 hexadecimal digits");
+    let (index, value) = text.split_once('=').ok_or_else(wrong)?;
+    let index = index.parse().ok().filter(|index| *index < 32).ok_or_else(wrong)?;
+    let mut bytes = [0; 48];
+    hex::decode_to_slice(value, &mut bytes).map_err(|_| wrong())?;
+    Ok((index, bytes))
+}
+
+impl TrustArgs {
+    /// Flags, completed by the settings.
+    pub(super) fn resolve(self, config: &ClientConfig) -> Result<Trust, Failure> {
+        let Self { root, pcrs, any_image, allow_debug } = self;
+        let root = root.or_else(|| config.root.clone()).ok_or_else(|| {
+            Failure::usage(
+                "no trust root is given",
+                "write --root aws, or --root FILE for a simulator's root.pem",
+            )
+        })?;
+        let anchor = if root == "aws" {
+            TrustAnchor::aws()
+        } else {
+            let pem = std::fs::read_to_string(&root)
+                .map_err(|error| Failure::file(&error, &format!("the trust root {root}")))?;
+            TrustAnchor::from_pem(&pem)
+        };
+        let anchor = anchor.map_err(|error| {
+            Failure::usage(format!("the trust root {root}: {error}"), "it is one certificate in PEM")
+        })?;
+        let mut wanted: BTreeMap<u8, [u8; 48]> = BTreeMap::new();
+        for (index, value) in pcrs {
+            if wanted.insert(index, value).is_some() {
+                return Err(Failure::usage(format!("--pcr {index} is given twice"), "give each once"));
+            }
+        }
+        if wanted.is_empty() && !any_image {
+            for (index, value) in &config.pcrs {
+                let (index, value) = parse_pcr(&format!("{index}={value}"))
+                    .map_err(|error| Failure::usage(error, "mend pcrs in the settings file"))?;
+                wanted.insert(index, value);
+            }
+        }
+        let expectations = if any_image {
+            Expectations::any_image()
+        } else {
+            Expectations::pcrs(wanted).map_err(|_| {
+                Failure::usage(
+                    "no expected measurement is given",
+                    "write --pcr 0=… --pcr 1=… --pcr 2=…, or --any-image to accept every enclave",
+                )
+            })?
+        };
+        let expectations = if allow_debug { expectations.danger_allow_debug() } else { expectations };
+        Ok(Trust { anchor, expectations })
+    }
+}
