@@ -1,23 +1,29 @@
-//! One attested Decrypt: what is asked, and what an answer must say to be believed.
+//! The attested Decrypt: exactly what is asked, and whether the answer fits.
 //!
-//! Source: AWS KMS API Reference, "Decrypt"; the answer with a recipient is in the developer
-//! guide, "How AWS Nitro Enclaves uses AWS KMS".
+//! The answer is believed to come from KMS because the TLS session ends here; that it is for the
+//! pinned key and by the pinned algorithms is compared all the same (K-9, K-11). A plaintext in it
+//! is refused before anything else is looked at (K-1).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use adyton_shared::{DataKey, EncryptionContext, KeyArn};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::StatusCode;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::Answer;
-use super::error::KeyError;
+use super::error::{AnswerFault, KeyError};
+use super::link::Answer;
 use super::recipient::RecipientKey;
+use crate::cms::MAX_ENVELOPE_BYTES;
 
+/// The name of the operation.
 pub(super) const OPERATION: &str = "Decrypt";
-const SYMMETRIC: &str = "SYMMETRIC_DEFAULT";
-const OAEP: &str = "RSAES_OAEP_SHA_256";
+const SYMMETRIC_DEFAULT: &str = "SYMMETRIC_DEFAULT";
+const RSAES_OAEP_SHA_256: &str = "RSAES_OAEP_SHA_256";
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -36,126 +42,74 @@ struct Recipient {
     key_encryption_algorithm: &'static str,
 }
 
-/// The body of a Decrypt that only the holder of the document's key can read the answer of (K-1).
+/// The body of the request. Nothing in it is secret.
 pub(super) fn question(
     key: &KeyArn,
     ciphertext: &[u8],
     context: &EncryptionContext,
     document: &[u8],
-) -> Result<Vec<u8>, KeyError> {
+) -> Result<Bytes, KeyError> {
     let question = Question {
         key_id: key.as_str(),
         ciphertext_blob: STANDARD.encode(ciphertext),
         encryption_context: context.pairs().collect(),
-        encryption_algorithm: SYMMETRIC,
+        encryption_algorithm: SYMMETRIC_DEFAULT,
         recipient: Recipient {
             attestation_document: STANDARD.encode(document),
-            key_encryption_algorithm: OAEP,
+            key_encryption_algorithm: RSAES_OAEP_SHA_256,
         },
     };
-    serde_json::to_vec(&question).map_err(|_| KeyError::Internal)
+    serde_json::to_vec(&question).map(Bytes::from).map_err(|_| KeyError::Internal)
 }
 
-/// AWS adds fields at times, so unknown ones are not refused; one given twice is.
+/// The fields that matter. KMS adds others from time to time; one of these given twice is refused.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Released<'a> {
-    key_id: Option<&'a str>,
-    encryption_algorithm: Option<&'a str>,
-    key_encryption_algorithm: Option<&'a str>,
-    ciphertext_for_recipient: Option<&'a str>,
+struct Fields<'a> {
+    #[serde(borrow)]
+    key_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    encryption_algorithm: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    key_encryption_algorithm: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    key_spec: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    ciphertext_for_recipient: Option<Cow<'a, str>>,
+    /// Only whether it is there: its value is skipped, never copied.
     plaintext: Option<IgnoredAny>,
 }
 
-#[derive(Deserialize)]
-struct Refused<'a> {
-    #[serde(rename = "__type")]
-    name: Option<&'a str>,
-}
-
-/// What is to be done about an answer that is no key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It will not get better.
-    Final(KeyError),
-    /// Try again in a moment.
-    Transient(KeyError),
-    /// Ask the parent for other credentials.
-    Credentials,
-}
-
-/// The data key in an answer.
-pub(super) fn read(answer: &Answer, key: &KeyArn, recipient: &RecipientKey) -> Result<DataKey, Failure> {
-    if answer.status == http::StatusCode::OK {
-        release(&answer.body, key, recipient).map_err(Failure::Final)
-    } else {
-        Err(failure(answer))
+/// The data key in the answer to [`question`].
+pub(super) fn data_key(answer: &Answer, key: &KeyArn, recipient: &RecipientKey) -> Result<DataKey, KeyError> {
+    if answer.status != StatusCode::OK {
+        return Err(AnswerFault::Status.into());
     }
-}
-
-fn release(body: &[u8], key: &KeyArn, recipient: &RecipientKey) -> Result<DataKey, KeyError> {
-    let released: Released<'_> = serde_json::from_slice(body).map_err(|_| KeyError::AnswerRejected)?;
-    let Released {
+    let Fields {
         key_id,
         encryption_algorithm,
         key_encryption_algorithm,
+        key_spec,
         ciphertext_for_recipient,
         plaintext,
-    } = released;
+    } = serde_json::from_slice(&answer.body).map_err(|_| AnswerFault::Malformed)?;
     if plaintext.is_some() {
         return Err(KeyError::PlaintextRefused);
     }
-    let is_asked = key_id == Some(key.as_str())
-        && encryption_algorithm == Some(SYMMETRIC)
-        && key_encryption_algorithm.is_none_or(|algorithm| algorithm == OAEP);
-    if !is_asked {
-        return Err(KeyError::AnswerRejected);
+    if key_id.ok_or(AnswerFault::Malformed)? != key.as_str() {
+        return Err(AnswerFault::KeyId.into());
     }
-    let sealed = ciphertext_for_recipient.ok_or(KeyError::AnswerRejected)?;
-    let sealed = STANDARD.decode(sealed).map_err(|_| KeyError::AnswerRejected)?;
-    let opened = recipient.open(&sealed).map_err(|_| KeyError::AnswerRejected)?;
-    DataKey::copy_from(&opened).ok_or(KeyError::AnswerRejected)
-}
-
-/// AWS's error names (AWS KMS API Reference, "Common errors" and "Decrypt").
-fn failure(answer: &Answer) -> Failure {
-    let name = serde_json::from_slice::<Refused<'_>>(&answer.body).ok().and_then(|refused| refused.name);
-    match name.map(|name| name.rsplit('#').next().unwrap_or(name)) {
-        Some("AccessDeniedException") => Failure::Final(KeyError::Denied),
-        Some("InvalidCiphertextException" | "IncorrectKeyException") => {
-            Failure::Final(KeyError::WrappedKeyRejected)
-        }
-        Some(
-            "DisabledException"
-            | "NotFoundException"
-            | "KMSInvalidStateException"
-            | "InvalidKeyUsageException"
-            | "InvalidGrantTokenException"
-            | "InvalidArnException",
-        ) => Failure::Final(KeyError::KeyUnusable),
-        Some("ThrottlingException" | "LimitExceededException" | "RequestLimitExceeded" | "Throttling") => {
-            Failure::Transient(KeyError::Throttled)
-        }
-        Some(
-            "ExpiredTokenException"
-            | "UnrecognizedClientException"
-            | "InvalidClientTokenId"
-            | "InvalidSignatureException"
-            | "MissingAuthenticationTokenException"
-            | "IncompleteSignatureException"
-            | "IncompleteSignature"
-            | "SignatureDoesNotMatch",
-        ) => Failure::Credentials,
-        Some(
-            "KMSInternalException"
-            | "DependencyTimeoutException"
-            | "KeyUnavailableException"
-            | "InternalFailure"
-            | "ServiceUnavailable"
-            | "ServiceUnavailableException",
-        ) => Failure::Transient(KeyError::Unavailable),
-        _ if answer.status.is_server_error() => Failure::Transient(KeyError::Unavailable),
-        _ if answer.status == http::StatusCode::TOO_MANY_REQUESTS => Failure::Transient(KeyError::Throttled),
-        _ => Failure::Final(KeyError::AnswerRejected),
+    if encryption_algorithm.ok_or(AnswerFault::Malformed)? != SYMMETRIC_DEFAULT
+        || key_encryption_algorithm.is_some_and(|named| named != RSAES_OAEP_SHA_256)
+        || key_spec.is_some_and(|named| named != SYMMETRIC_DEFAULT)
+    {
+        return Err(AnswerFault::Algorithm.into());
     }
+    let envelope = ciphertext_for_recipient.ok_or(AnswerFault::Malformed)?;
+    if envelope.len() > MAX_ENVELOPE_BYTES.saturating_mul(2) {
+        return Err(AnswerFault::TooLarge.into());
+    }
+    let envelope = STANDARD.decode(envelope.as_bytes()).map_err(|_| AnswerFault::Malformed)?;
+    let content = recipient.open(&envelope).map_err(|_| AnswerFault::Envelope)?;
+    DataKey::from_bytes(&content).ok_or_else(|| AnswerFault::Envelope.into())
 }

@@ -1,64 +1,73 @@
-//! Signature Version 4 over one KMS call, by the enclave's own clock.
+//! AWS Signature Version 4 for KMS, by the crate `aws-sigv4`, at the enclave's own time.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use adyton_shared::message::Credentials;
+use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::{Method, Request};
 
-use super::endpoint::Signed;
 use super::error::KeyError;
 
-const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+const SERVICE: &str = "kms";
+const JSON: &str = "application/x-amz-json-1.1";
+const TARGET: &str = "x-amz-target";
 
-/// What a call is signed for.
-pub(super) struct Scope<'a> {
-    pub(super) host: &'a str,
-    pub(super) region: &'a str,
-    /// Milliseconds since 1970.
-    pub(super) now: u64,
+/// Where requests go.
+pub(super) struct Endpoint {
+    pub(super) region: String,
+    pub(super) host: String,
 }
 
-/// Signs a call of this operation with this body.
-pub(super) fn sign_call(
-    scope: &Scope<'_>,
-    credentials: &Credentials,
-    operation: &str,
-    body: Vec<u8>,
-) -> Result<Signed, KeyError> {
-    let target = format!("TrentService.{operation}");
-    let headers = [("host", scope.host), ("content-type", CONTENT_TYPE), ("x-amz-target", &target)];
-    let identity = aws_credential_types::Credentials::new(
-        credentials.access_key_id.clone(),
-        credentials.secret_access_key.clone(),
-        credentials.session_token.clone(),
-        None,
-        "parent",
-    )
-    .into();
-    let time = UNIX_EPOCH.checked_add(Duration::from_millis(scope.now)).ok_or(KeyError::Internal)?;
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(scope.region)
-        .name("kms")
-        .time(time)
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|_| KeyError::Internal)?
-        .into();
-    let uri = format!("https://{}/", scope.host);
-    let request = SignableRequest::new("POST", uri, headers.into_iter(), SignableBody::Bytes(&body))
-        .map_err(|_| KeyError::Internal)?;
-    let (instructions, _) =
-        sign(request, &parameters).map_err(|_| KeyError::CredentialsRejected)?.into_parts();
-    let mut signed = HeaderMap::new();
-    for (name, value) in headers.into_iter().chain(instructions.headers()) {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| KeyError::Internal)?;
-        let mut value = HeaderValue::from_str(value).map_err(|_| KeyError::CredentialsRejected)?;
-        value.set_sensitive(true);
-        signed.insert(name, value);
+impl Endpoint {
+    /// A signed request for one operation.
+    pub(super) fn request(
+        &self,
+        operation: &'static str,
+        body: Bytes,
+        credentials: &Credentials,
+        now_ms: u64,
+    ) -> Result<Request<Bytes>, KeyError> {
+        let target = format!("TrentService.{operation}");
+        let headers = [(HOST.as_str(), self.host.as_str()), (CONTENT_TYPE.as_str(), JSON), (TARGET, &target)];
+        let mut request = Request::builder().method(Method::POST).uri("/");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        for (name, value) in self.signature(&headers, &body, credentials, now_ms).ok_or(KeyError::Internal)? {
+            request = request.header(name, value);
+        }
+        request.body(body).map_err(|_| KeyError::Internal)
     }
-    Ok(Signed { headers: signed, body: Bytes::from(body) })
+
+    fn signature(
+        &self,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        credentials: &Credentials,
+        now_ms: u64,
+    ) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        let identity = credentials.clone().into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.region)
+            .name(SERVICE)
+            .time(SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(now_ms))?)
+            .settings(SigningSettings::default())
+            .build()
+            .ok()?
+            .into();
+        let uri = format!("https://{}/", self.host);
+        let signable =
+            SignableRequest::new("POST", uri, headers.iter().copied(), SignableBody::Bytes(body)).ok()?;
+        let (instructions, _) = sign(signable, &params).ok()?.into_parts();
+        let header = |(name, value): (&str, &str)| {
+            let mut value = HeaderValue::from_str(value).ok()?;
+            value.set_sensitive(true);
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
+        };
+        instructions.headers().map(header).collect()
+    }
 }

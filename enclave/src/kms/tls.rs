@@ -1,88 +1,124 @@
-//! TLS to KMS ends here: measured roots, a pinned host name, the enclave's own time (K-16, C-2).
+//! TLS to KMS, which ends inside the enclave (K-16).
+//!
+//! Trusted are the roots in the measured image, or those of the measured policy; nothing that the
+//! parent offers. The host name is the configured one, and the time that certificates are judged
+//! by is the enclave's own (C-2).
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::ClientConfig;
+use rustls::client::Resumption;
 use rustls::time_provider::TimeProvider;
-use rustls::{Error as TlsError, RootCertStore};
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::error::KeyError;
 use crate::platform::{Stream, TimeSource};
 
-/// Amazon's roots, on which the certificates of AWS endpoints rest.
-const AMAZON_ROOTS: &str = include_str!("../../roots/amazon.pem");
+/// Amazon's public roots (<https://www.amazontrust.com/repository/>), part of the measured image.
+const AMAZON: &[u8] = include_bytes!("../../roots/amazon.pem");
 
-/// The trust anchors of the policy cannot be used.
+/// Why there is nothing to verify an endpoint's certificate by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not certificates in PEM, or [kms] endpoint is not a host name")]
-pub struct RootsError;
+#[non_exhaustive]
+pub enum RootsError {
+    /// Not PEM.
+    #[error("the roots are not PEM")]
+    Pem,
+    /// A certificate that cannot be a trust anchor.
+    #[error("certificate {0} of the roots is malformed")]
+    Certificate(usize),
+    /// No certificate at all.
+    #[error("the roots hold no certificate")]
+    Empty,
+    /// The endpoint cannot stand in a certificate.
+    #[error("the endpoint is not a host name")]
+    Host,
+}
 
-/// Connects to one endpoint.
-#[derive(Clone)]
+/// Reads certificates in PEM; one that is malformed spoils all.
+fn anchors(pem: &[u8]) -> Result<RootCertStore, RootsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| RootsError::Pem)?;
+        store.add(certificate).map_err(|_| RootsError::Certificate(store.len().saturating_add(1)))?;
+    }
+    if store.is_empty() { Err(RootsError::Empty) } else { Ok(store) }
+}
+
+/// Why there is no session.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum TlsError {
+    /// Whoever answers is not the endpoint, or does not speak TLS as it does.
+    Rejected,
+    /// The stream broke, or what came was not TLS.
+    Broken,
+}
+
+/// Starts TLS sessions with the endpoint.
 pub(super) struct Tls {
     connector: TlsConnector,
-    name: ServerName<'static>,
+    host: ServerName<'static>,
 }
 
 impl Tls {
-    /// Trusts `roots` in PEM, or Amazon's, to vouch for `host` and for nobody else.
+    /// Trusts `roots` in PEM, or else Amazon's, to vouch for `host` and for nobody else.
     pub(super) fn new(
         host: &str,
         roots: Option<&str>,
         time: Arc<dyn TimeSource>,
     ) -> Result<Self, RootsError> {
-        let mut store = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(roots.unwrap_or(AMAZON_ROOTS).as_bytes()) {
-            store.add(certificate.map_err(|_| RootsError)?).map_err(|_| RootsError)?;
-        }
-        if store.is_empty() {
-            return Err(RootsError);
-        }
+        let roots = anchors(roots.map_or(AMAZON, str::as_bytes))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_details(provider, Arc::new(EnclaveTime(time)))
+        let mut config = ClientConfig::builder_with_details(provider, Arc::new(OwnTime(time)))
             .with_safe_default_protocol_versions()
-            .map_err(|_| RootsError)?
-            .with_root_certificates(store)
+            .map_err(|_| RootsError::Host)?
+            .with_root_certificates(roots)
             .with_no_client_auth();
+        // A resumed session would skip the certificate; connections are kept alive instead.
+        config.resumption = Resumption::disabled();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| RootsError)?;
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)), name })
+        let host = ServerName::try_from(host.to_owned()).map_err(|_| RootsError::Host)?;
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), host })
     }
 
-    pub(super) async fn connect(&self, stream: Stream) -> Result<TlsStream<Stream>, KeyError> {
-        self.connector.connect(self.name.clone(), stream).await.map_err(|error| {
-            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
-            if tls.is_some_and(is_about_the_certificate) {
-                KeyError::TlsRejected
-            } else {
-                KeyError::Unavailable
-            }
-        })
+    pub(super) async fn connect(&self, stream: Stream) -> Result<TlsStream<Stream>, TlsError> {
+        let connected = self.connector.connect(self.host.clone(), stream).await;
+        connected.map_err(|error| classify(&error))
     }
 }
 
-fn is_about_the_certificate(error: &TlsError) -> bool {
-    matches!(error, TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented)
+/// Garbage and alerts can come from anybody on the way, and trying again may help; a certificate
+/// that does not verify will not get better.
+fn classify(error: &io::Error) -> TlsError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(
+            rustls::Error::InvalidCertificate(_)
+            | rustls::Error::NoCertificatesPresented
+            | rustls::Error::UnsupportedNameType
+            | rustls::Error::PeerIncompatible(_)
+            | rustls::Error::FailedToGetCurrentTime,
+        ) => TlsError::Rejected,
+        _ => TlsError::Broken,
+    }
 }
 
-/// What rustls takes for the present.
-struct EnclaveTime(Arc<dyn TimeSource>);
+/// The enclave's clock, as rustls asks for it.
+struct OwnTime(Arc<dyn TimeSource>);
 
-impl TimeProvider for EnclaveTime {
+impl fmt::Debug for OwnTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnTime")
+    }
+}
+
+impl TimeProvider for OwnTime {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(Duration::from_millis(self.0.unix_millis())))
-    }
-}
-
-impl fmt::Debug for EnclaveTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EnclaveTime")
     }
 }
 
@@ -90,16 +126,19 @@ impl fmt::Debug for EnclaveTime {
 mod tests {
     use super::*;
 
-    struct Now;
-    impl TimeSource for Now {
-        fn unix_millis(&self) -> u64 {
-            1_700_000_000_000
-        }
+    #[test]
+    fn the_built_in_roots_are_amazons_five() {
+        assert_eq!(anchors(AMAZON).unwrap().len(), 5);
     }
 
+    // K-16
     #[test]
-    fn takes_amazons_roots_and_refuses_none() {
-        assert!(Tls::new("kms.eu-west-1.amazonaws.com", None, Arc::new(Now)).is_ok());
-        assert!(Tls::new("localhost", Some("no certificate"), Arc::new(Now)).is_err());
+    fn roots_without_a_certificate_or_with_a_broken_one_are_refused() {
+        assert_eq!(anchors(b"").unwrap_err(), RootsError::Empty);
+        assert_eq!(anchors(b"# nothing here\n").unwrap_err(), RootsError::Empty);
+        let broken = b"-----BEGIN CERTIFICATE-----\nMIID\n-----END CERTIFICATE-----\n";
+        assert_eq!(anchors(broken).unwrap_err(), RootsError::Certificate(1));
+        let open = b"-----BEGIN CERTIFICATE-----\nMIID\n";
+        assert_eq!(anchors(open).unwrap_err(), RootsError::Pem);
     }
 }
