@@ -1,4 +1,4 @@
-//! Where an enclave is reached: a context id, or a socket that stands for one.
+//! Where an enclave is: a CID of `AF_VSOCK`, or the base of a hybrid-vsock socket.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,19 +6,24 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `vsock:CID` for a real enclave, `unix:PATH` for hybrid vsock (the simulator, Firecracker).
+/// The first CID that can be a guest's: 0 to 2 are the hypervisor's, the machine's own and the host's.
+const FIRST_GUEST_CID: u32 = 3;
+/// `VMADDR_CID_ANY`, which is no guest.
+const ANY_CID: u32 = u32::MAX;
+
+/// Names one enclave.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EnclaveAddress {
-    /// The context id that `nitro-cli describe-enclaves` shows.
+    /// A Nitro enclave by its CID, as `nitro-cli describe-enclaves` prints it.
     Vsock(u32),
-    /// The socket's path.
+    /// The socket of a simulator, Firecracker or `vhost-device-vsock`.
     Unix(PathBuf),
 }
 
-/// A text is not the address of an enclave.
+/// A text that is not the address of an enclave.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not the address of an enclave; write vsock:16 or unix:/path/to/enclave.sock")]
+#[error("'{0}' is not an enclave's address; write vsock:16 or unix:/run/adyton/v.sock")]
 pub struct AddressError(String);
 
 impl FromStr for EnclaveAddress {
@@ -26,13 +31,12 @@ impl FromStr for EnclaveAddress {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let wrong = || AddressError(text.to_owned());
-        match text.split_once(':').ok_or_else(wrong)? {
-            // 0 to 2 are the hypervisor, loopback and the host (vsock(7)); enclaves start at 4.
-            ("vsock", cid) => match cid.parse() {
-                Ok(cid @ 4..) => Ok(Self::Vsock(cid)),
-                _ => Err(wrong()),
-            },
-            ("unix", path) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
+        match text.split_once(':') {
+            Some(("vsock", cid)) if cid.bytes().all(|b| b.is_ascii_digit()) => {
+                let cid = cid.parse().map_err(|_| wrong())?;
+                if (FIRST_GUEST_CID..ANY_CID).contains(&cid) { Ok(Self::Vsock(cid)) } else { Err(wrong()) }
+            }
+            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
             _ => Err(wrong()),
         }
     }
@@ -49,6 +53,7 @@ impl fmt::Display for EnclaveAddress {
 
 impl TryFrom<String> for EnclaveAddress {
     type Error = AddressError;
+
     fn try_from(text: String) -> Result<Self, AddressError> {
         text.parse()
     }
@@ -65,11 +70,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_both_forms_and_refuses_the_hosts_own_ids() {
-        assert_eq!("vsock:16".parse(), Ok(EnclaveAddress::Vsock(16)));
-        assert_eq!("unix:/run/v.sock".parse(), Ok(EnclaveAddress::Unix("/run/v.sock".into())));
-        for text in ["vsock:3", "vsock:2", "vsock:", "unix:", "16", "tcp:1", "vsock:-1"] {
-            assert_eq!(text.parse::<EnclaveAddress>(), Err(AddressError(text.to_owned())));
+    fn addresses_round_trip() {
+        for text in ["vsock:16", "vsock:4294967294", "unix:/run/adyton/v.sock", "unix:v.sock", "unix:a:b"] {
+            assert_eq!(text.parse::<EnclaveAddress>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_a_guest() {
+        for text in
+            ["", "16", "vsock:", "vsock:2", "vsock:-1", "vsock:+16", "vsock:4294967295", "unix:", "tcp:1"]
+        {
+            assert_eq!(text.parse::<EnclaveAddress>(), Err(AddressError(text.to_owned())), "{text}");
         }
     }
 }

@@ -1,15 +1,24 @@
-//! The parent's side of Adyton: what carries everything and can read nothing.
+//! The parent's side: the way out to KMS, credentials for the enclave, and the job command line.
 //!
-//! The daemon forwards bytes to KMS and hands credentials to the enclave; the client signs,
-//! encrypts and sends on behalf of people who may sit anywhere. What comes back from an enclave is
-//! verified before it is believed.
+//! Everything here runs on the parent instance, which the design trusts for availability only: it
+//! carries ciphertext, sealed results and TLS records, and what it shows to people it has verified by
+//! signatures that only the enclave can make.
 
 pub mod address;
 pub mod cli;
 pub mod client;
+pub mod counters;
 pub mod credentials;
+pub mod daemon;
 pub mod dial;
+pub mod exit;
 pub mod kms;
 pub mod listen;
 pub mod proxy;
-pub mod serve;
+mod socket_file;
+pub mod stream;
+
+pub use address::EnclaveAddress;
+pub use exit::{Exit, Failure};
+pub use socket_file::SocketFileError;
+pub use stream::Stream;

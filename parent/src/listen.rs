@@ -1,139 +1,155 @@
-//! Listens for what an enclave opens: `AF_VSOCK`, or `<socket>_<port>` in hybrid vsock.
+//! Listens on the parent for what enclaves open.
+//!
+//! On `AF_VSOCK` one listener serves a set of CIDs and closes everybody else's connections; on
+//! hybrid sockets each enclave's port is a file, `<base>_<port>`.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use adyton_shared::capped::Capped;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_vsock::{VMADDR_CID_ANY, VsockAddr, VsockListener};
 
 use crate::address::EnclaveAddress;
-use crate::dial::Stream;
+use crate::counters::Counters;
+use crate::socket_file::{SocketFile, SocketFileError};
+use crate::stream::Stream;
+
+/// Pause after a failed accept, which is mostly a full descriptor table: no spinning until it drains.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// Another process serves it.
-    #[error("another parent already serves {}; stop it first", path.display())]
-    InUse {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Something that is no socket is in the way; it is left alone.
-    #[error("{} exists and is not a socket", path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The system refused.
-    #[error("cannot listen on {place}")]
-    Io {
-        /// The path or port.
-        place: String,
+    /// The socket's file.
+    #[error(transparent)]
+    File(#[from] SocketFileError),
+    /// The vsock.
+    #[error("cannot listen on vsock port {port}")]
+    Vsock {
+        /// The port.
+        port: u32,
         /// What the system said.
         source: io::Error,
     },
 }
 
-/// A listening socket for one port.
-#[derive(Debug)]
-pub enum PortListener {
-    /// `AF_VSOCK`.
-    Vsock(VsockListener),
-    /// Hybrid vsock; the file is removed when this is dropped.
-    Unix(UnixListener, SocketFile),
+/// Takes connections. A trait, so that tests can let accepting fail.
+pub trait Accept: Send + 'static {
+    /// The next connection; `None` for one that is not welcome and has been closed. Cancel-safe.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Option<Stream>>> + Send;
 }
 
-impl PortListener {
-    /// Listens for what the enclave at `address` opens to `port`. Must be called inside a tokio runtime.
+/// Listens on one port.
+#[derive(Debug)]
+pub enum Listener {
+    /// On `AF_VSOCK`.
+    Vsock {
+        /// The socket.
+        listener: VsockListener,
+        /// Whose connections are taken.
+        cids: BTreeSet<u32>,
+    },
+    /// On a hybrid-vsock socket.
+    Unix {
+        /// The socket.
+        listener: UnixListener,
+        /// Its file; kept so that it is removed at the end.
+        file: SocketFileGuard,
+    },
+}
+
+/// Removes a socket's file when dropped.
+#[derive(Debug)]
+pub struct SocketFileGuard(#[expect(dead_code, reason = "held for its drop")] SocketFile);
+
+impl Listener {
+    /// Listens on `port` for each of these enclaves: one listener for all CIDs, one for each file.
     ///
     /// # Errors
-    /// [`ListenError`].
-    pub fn bind(address: &EnclaveAddress, port: u32) -> Result<Self, ListenError> {
-        match address {
-            EnclaveAddress::Vsock(_) => VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port))
-                .map(Self::Vsock)
-                .map_err(|source| ListenError::Io { place: format!("vsock port {port}"), source }),
-            EnclaveAddress::Unix(base) => {
-                let mut path = base.as_os_str().to_owned();
-                path.push(format!("_{port}"));
-                let (file, listener) = SocketFile::bind(path.into())?;
-                Ok(Self::Unix(listener, file))
+    /// [`ListenError`]; nothing is then left behind.
+    pub fn bind_all(enclaves: &[EnclaveAddress], port: u32) -> Result<Vec<Self>, ListenError> {
+        let mut listeners = Vec::new();
+        let mut cids = BTreeSet::new();
+        for enclave in enclaves {
+            match enclave {
+                EnclaveAddress::Vsock(cid) => {
+                    cids.insert(*cid);
+                }
+                EnclaveAddress::Unix(base) => {
+                    let (file, listener) = SocketFile::bind(&host_socket(base, port))?;
+                    listeners.push(Self::Unix { listener, file: SocketFileGuard(file) });
+                }
             }
         }
+        if !cids.is_empty() {
+            let listener = VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port))
+                .map_err(|source| ListenError::Vsock { port, source })?;
+            listeners.push(Self::Vsock { listener, cids });
+        }
+        Ok(listeners)
     }
+}
 
-    /// The next stream.
-    ///
-    /// # Errors
-    /// [`io::Error`]; another one may follow well.
-    pub async fn accept(&self) -> io::Result<Stream> {
+impl Accept for Listener {
+    async fn accept(&mut self) -> io::Result<Option<Stream>> {
         match self {
-            Self::Vsock(listener) => Ok(Box::new(Capped(listener.accept().await?.0))),
-            Self::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
-        }
-    }
-}
-
-/// A socket in the file system, with the lock that makes it ours. The lock file stays behind:
-/// removing it would let a third process lock a new one while a second waits on the old.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    inode: (u64, u64),
-    _lock: File,
-}
-
-impl SocketFile {
-    fn bind(path: PathBuf) -> Result<(Self, UnixListener), ListenError> {
-        let failed = |source: io::Error| ListenError::Io { place: path.display().to_string(), source };
-        let lock = lock(&path, failed)?;
-        match std::fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.file_type().is_socket() => {
-                std::fs::remove_file(&path).map_err(failed)?
+            Self::Unix { listener, .. } => Ok(Some(listener.accept().await?.0.into())),
+            Self::Vsock { listener, cids } => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(cids.contains(&peer.cid()).then(|| stream.into()))
             }
-            Ok(_) => return Err(ListenError::NotASocket { path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        let inode = inode(&path).map_err(failed)?;
-        Ok((Self { path, inode, _lock: lock }, listener))
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
-            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-fn lock(path: &Path, failed: impl Fn(io::Error) -> ListenError) -> Result<File, ListenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(PathBuf::from(name))
-        .map_err(&failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(ListenError::InUse { path: path.to_owned() }),
-        Err(error) => Err(failed(error.into())),
-    }
+/// The path at which the host listens for an enclave's connections to `port`.
+pub fn host_socket(base: &Path, port: u32) -> PathBuf {
+    let mut path = base.as_os_str().to_owned();
+    path.push(format!("_{port}"));
+    path.into()
 }
 
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
+/// Takes connections for ever and handles each in a task of its own, at most as many at once as there
+/// are permits; one more is closed at once. Dropping the future ends them all.
+pub async fn serve<A, H, F>(mut listener: A, places: Arc<Semaphore>, counters: Arc<Counters>, handle: H)
+where
+    A: Accept,
+    H: Fn(Stream) -> F + Send,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(Some(stream)) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    let active = counters.connection();
+                    let work = handle(stream);
+                    connections.spawn(async move {
+                        work.await;
+                        drop(active);
+                        drop(place);
+                    });
+                }
+                Err(_) => counters.refuse(),
+            },
+            Ok(None) => counters.refuse(),
+            Err(error) => {
+                counters.accept_error();
+                tracing::warn!(%error, "could not accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `adyton`: the command line of the parent and of requesters.
+//! `adyton`: carries what an enclave needs, and sends it jobs.
 
 use std::process::ExitCode;
 

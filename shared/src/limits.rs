@@ -21,7 +21,7 @@ pub const MAX_FIELDS: usize = 256;
 /// Longest field path, in bytes.
 pub const MAX_FIELD_PATH_BYTES: usize = 512;
 
-/// Deepest nesting of a record. Each level costs the scanner one byte.
+/// Deepest nesting of a record. Each level costs the scanner one bit of a 128-bit word.
 pub const MAX_RECORD_DEPTH: usize = 128;
 
 /// Longest full ARN of a KMS key, in bytes; the API allows 2048 for a key identifier.

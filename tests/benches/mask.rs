@@ -4,6 +4,12 @@
 //! others get a slice of the same file and the time is scaled by its bytes; they start once per slice, which is inside
 //! of their time, as is reading the file from the page cache; writing goes nowhere. Every result is
 //! compared with ours first. A program that is not installed is skipped and named; `JQ` and `JAQ` say where they are.
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::naive_bytecount,
+    reason = "figures are printed rounded, random numbers are small, and lines are counted once"
+)]
 
 use std::fmt::Write as _;
 use std::fs::File;

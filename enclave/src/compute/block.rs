@@ -17,6 +17,7 @@ pub(super) struct Marks {
     pub(super) stop: u64,
     /// The byte is not ASCII.
     pub(super) high: u64,
+    quote: u64,
 }
 
 #[inline]
@@ -26,7 +27,11 @@ pub(super) fn marks(block: [u8; WIDTH]) -> Marks {
     let backslash = (word ^ ONES.wrapping_mul(0x5c)).wrapping_sub(ONES);
     let control = word.wrapping_sub(ONES.wrapping_mul(0x20));
     // A byte above 0x7f is none of the three: what it is combined with may not mark it.
-    Marks { stop: (quote | backslash | control) & !word & HIGH, high: word & HIGH }
+    Marks {
+        stop: (quote | backslash | control) & !word & HIGH,
+        high: word & HIGH,
+        quote: quote & !word & HIGH,
+    }
 }
 
 impl Marks {
@@ -34,6 +39,12 @@ impl Marks {
     #[inline]
     pub(super) const fn plain(self) -> usize {
         (self.stop.trailing_zeros() >> 3) as usize
+    }
+
+    /// Whether the first stop is a quote.
+    #[inline]
+    pub(super) const fn is_quote(self) -> bool {
+        self.quote & self.stop & self.stop.wrapping_neg() != 0
     }
 
     /// Whether one of the bytes before the first stop is not ASCII.
@@ -59,6 +70,7 @@ mod tests {
             let expected = block.iter().position(stops).unwrap_or(WIDTH);
             let found = marks(block);
             prop_assert_eq!(found.plain(), expected);
+            prop_assert_eq!(found.is_quote(), block.get(expected) == Some(&b'"'));
             let (before, _) = block.split_at(expected);
             prop_assert_eq!(found.high_before_stop() != 0, !before.is_ascii());
         }

@@ -123,7 +123,8 @@ impl Table {
             if nth == 0 && cell.starts_with("\u{feff}".as_bytes()) {
                 return Err(Flaw::Malformed);
             }
-            let (action, number) = match root.find(content(cell, &mut scratch)) {
+            let name = content(cell, &mut scratch);
+            let (action, number) = match root.find(name, 0, name.len()) {
                 Some((number, action)) => (action, Some(number)),
                 None => (root.rest, None),
             };
@@ -138,7 +139,7 @@ impl Table {
         for (path, place) in &plan.fields {
             let exists = match path.segments() {
                 [Segment::Key(name)] => {
-                    let number = root.find(name.as_bytes()).map(|(number, _)| number);
+                    let number = root.find(name.as_bytes(), 0, name.len()).map(|(number, _)| number);
                     number.and_then(|number| met.get(number)).is_some_and(|met| *met)
                 }
                 _ => false,
@@ -206,12 +207,16 @@ fn inside(cell: &[u8]) -> Option<&[u8]> {
 }
 
 /// The text of a cell.
-fn content<'a>(cell: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+fn content<'a>(cell: &'a [u8], scratch: &'a mut Zeroizing<Vec<u8>>) -> &'a [u8] {
     let Some(mut text) = inside(cell) else { return cell };
     if memchr(b'"', text).is_none() {
         return text;
     }
     scratch.clear();
+    if text.len() > scratch.capacity() {
+        // A vector that grows by itself leaves its old memory unwiped.
+        *scratch = Zeroizing::new(Vec::with_capacity(text.len()));
+    }
     while let Some((plain, rest)) = memchr(b'"', text).and_then(|at| text.split_at_checked(after(at))) {
         scratch.extend_from_slice(plain);
         text = rest.strip_prefix(b"\"").unwrap_or(rest);

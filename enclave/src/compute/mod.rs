@@ -36,6 +36,7 @@ mod mask;
 mod plan;
 mod record;
 mod scan;
+mod whole;
 
 use std::fmt;
 

@@ -163,72 +163,92 @@ impl Plan {
 }
 
 impl Node {
-    /// The number and action of a member, if a step names it. `name` is unescaped.
+    /// The number and action of the member whose unescaped name is at `start..end`, if a step names it.
     #[inline]
-    pub(super) fn find(&self, name: &[u8]) -> Option<(usize, Action)> {
-        self.names.find(name)
+    pub(super) fn find(&self, bytes: &[u8], start: usize, end: usize) -> Option<(usize, Action)> {
+        self.names.find(bytes, start, end)
     }
 }
 
-/// Up to this many names are compared one after the other.
-const FEW: usize = 12;
-
-/// The names of an object's members that matter, in order of length and first bytes.
+/// The names of an object's members that matter.
 struct Names {
-    /// Bit *n* is set if a name has *n* bytes, modulo 64: most other names are told apart by that alone.
-    lengths: u64,
     entries: Vec<Name>,
+    /// Where an entry is, by [`Head::slot`]; at least half of the slots are [`FREE`], so a search ends soon.
+    slots: Vec<usize>,
 }
 
+const FREE: usize = usize::MAX;
+
 struct Name {
-    /// Its length and first eight bytes: equal for names of up to eight bytes only if the names are.
-    head: (usize, u64),
+    head: Head,
     text: Box<[u8]>,
     number: usize,
     action: Action,
 }
 
+/// Length and first eight bytes: for names of up to eight bytes, all there is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Head {
+    length: usize,
+    first: u64,
+}
+
 impl Names {
     fn new(names: Vec<(String, Action)>, first: usize) -> Self {
-        let numbered = names.into_iter().zip(first..);
-        let mut entries: Vec<_> = numbered
-            .map(|((name, action), number)| {
-                let text = name.into_bytes().into_boxed_slice();
-                Name { head: head(&text), text, number, action }
-            })
-            .collect();
-        entries.sort_by_key(|entry| entry.head);
-        let lengths = entries.iter().fold(0, |bits, entry| bits | length_bit(entry.text.len()));
-        Self { lengths, entries }
+        let count = names.len().saturating_mul(2).next_power_of_two();
+        let mut slots = vec![FREE; count];
+        let mut entries = Vec::new();
+        for ((name, action), number) in names.into_iter().zip(first..) {
+            let text = name.into_bytes().into_boxed_slice();
+            let head = Head::of(&text, 0, text.len());
+            let mut slot = head.slot();
+            while let Some(taken) = slots.get_mut(slot & count.wrapping_sub(1)) {
+                if *taken == FREE {
+                    *taken = entries.len();
+                    break;
+                }
+                slot = slot.wrapping_add(1);
+            }
+            entries.push(Name { head, text, number, action });
+        }
+        Self { entries, slots }
     }
 
     #[inline]
-    fn find(&self, name: &[u8]) -> Option<(usize, Action)> {
-        if self.lengths & length_bit(name.len()) == 0 {
-            return None;
+    fn find(&self, bytes: &[u8], start: usize, end: usize) -> Option<(usize, Action)> {
+        let head = Head::of(bytes, start, end);
+        let mut slot = head.slot();
+        loop {
+            let index = self.slots.get(slot & self.slots.len().wrapping_sub(1))?;
+            let entry = self.entries.get(*index)?;
+            if entry.head == head && (head.length <= 8 || bytes.get(start..end) == Some(&*entry.text)) {
+                return Some((entry.number, entry.action));
+            }
+            slot = slot.wrapping_add(1);
         }
-        let head = head(name);
-        let few = self.entries.len() <= FEW;
-        let first = if few { 0 } else { self.entries.partition_point(|entry| entry.head < head) };
-        let candidates = self.entries.iter().skip(first).take_while(|entry| few || entry.head == head);
-        let equal = |entry: &&Name| entry.head == head && (name.len() <= 8 || *entry.text == *name);
-        candidates.into_iter().find(equal).map(|entry| (entry.number, entry.action))
     }
 }
 
-#[inline]
-const fn length_bit(length: usize) -> u64 {
-    1 << (length & 63)
-}
+impl Head {
+    #[inline]
+    fn of(bytes: &[u8], start: usize, end: usize) -> Self {
+        let length = end.wrapping_sub(start);
+        let first = match bytes.get(start..).and_then(<[u8]>::first_chunk) {
+            Some(eight) => u64::from_le_bytes(*eight),
+            None => bytes.iter().skip(start).rev().fold(0, |word, byte| (word << 8) | u64::from(*byte)),
+        };
+        // What follows the name is not of the name.
+        let bits = u32::try_from(length).unwrap_or(8).min(8).wrapping_mul(8);
+        let of_the_name = 1_u64.checked_shl(bits).map_or(u64::MAX, |above| above.wrapping_sub(1));
+        Self { length, first: first & of_the_name }
+    }
 
-#[inline]
-fn head(name: &[u8]) -> (usize, u64) {
-    let first = if let Some(eight) = name.first_chunk() {
-        u64::from_le_bytes(*eight)
-    } else {
-        name.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte))
-    };
-    (name.len(), first)
+    /// Any mixture does: the names are the requester's, nobody gains by collisions.
+    #[inline]
+    fn slot(self) -> usize {
+        let mixed = (self.first ^ self.length as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 48) as usize
+    }
 }
 
 /// A field while the tree is built.

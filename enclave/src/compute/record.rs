@@ -1,7 +1,6 @@
 //! One JSON record through the plan: validated to its last byte, copied in spans, in one pass.
 //!
-//! Nothing recurses on the machine's stack: the way down to treated fields is a list of frames, and
-//! the inside of a value that is kept or dropped whole is one bit for each level.
+//! Nothing recurses on the machine's stack: the way down to treated fields is a list of frames.
 
 use zeroize::Zeroizing;
 
@@ -11,6 +10,7 @@ use super::error::Flaw;
 use super::mask::{escape_json, mask, stars};
 use super::plan::{Action, Container, Node, Plan, Scalar};
 use super::scan::{Text, after, byte, space, string, unescape, word};
+use super::whole::Copier;
 
 /// Applies a plan to records and reuses what it needs between them.
 pub(super) struct Treatment {
@@ -35,11 +35,14 @@ struct Frame {
     written: bool,
 }
 
-/// Where a member's name and colon are.
+/// Where the parts are that stand before a value. Before an element of an array all but the comma are empty.
 #[derive(Clone, Copy)]
-struct Head {
-    name: (usize, usize),
+struct Lead {
+    comma: usize,
+    name: usize,
+    name_end: usize,
     colon: usize,
+    colon_end: usize,
 }
 
 impl Treatment {
@@ -55,21 +58,19 @@ impl Treatment {
     pub(super) fn object(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Flaw> {
         self.frames.clear();
         let Self { plan, frames, met, objects, scratch } = self;
-        let mut walk = Walk { plan, frames, met, objects, scratch, bytes, out, span: (0, 0) };
-        walk.run()
+        Walk { plan, frames, met, objects, scratch, bytes, to: Copier::new(bytes, out) }.run()
     }
 }
 
 struct Walk<'a> {
     plan: &'a Plan,
+    /// The containers around the innermost.
     frames: &'a mut Vec<Frame>,
     met: &'a mut [u64],
     objects: &'a mut u64,
     scratch: &'a mut Zeroizing<Vec<u8>>,
     bytes: &'a [u8],
-    out: &'a mut Vec<u8>,
-    /// What is to be copied next: parts that touch are copied as one.
-    span: (usize, usize),
+    to: Copier<'a>,
 }
 
 impl Walk<'_> {
@@ -78,42 +79,43 @@ impl Walk<'_> {
             return Err(Flaw::Malformed);
         }
         let mut top = self.enter(self.plan.root(), true)?;
-        let mut at = self.copy(0, 1);
+        self.to.copy(0, 1);
+        let mut at = 1;
         loop {
             at = space(self.bytes, at);
             let next = byte(self.bytes, at)?;
             if next == if top.object.is_some() { b'}' } else { b']' } {
-                at = self.copy(at, after(at));
+                self.to.copy(at, after(at));
+                at = after(at);
                 let Some(outer) = self.frames.pop() else {
-                    self.flush();
+                    self.to.flush();
                     return Ok(at);
                 };
                 top = outer;
                 continue;
             }
             let comma = at;
-            if top.begun {
+            if std::mem::replace(&mut top.begun, true) {
                 if next != b',' {
                     return Err(Flaw::Malformed);
                 }
                 at = space(self.bytes, after(at));
             }
-            top.begun = true;
             let node = self.plan.node(top.node).ok_or(Flaw::Malformed)?;
-            let (head, action) = if let Some(object) = top.object {
-                let (head, action) = self.member(at, node, object)?;
-                at = space(self.bytes, after(head.colon));
-                (Some(head), action)
+            let (lead, action) = if let Some(object) = top.object {
+                let (lead, action) = self.member(comma, at, node, object)?;
+                at = space(self.bytes, lead.colon_end);
+                (lead, action)
             } else {
-                (None, node.each)
+                (Lead { comma, name: at, name_end: at, colon: at, colon_end: at }, node.each)
             };
-            at = self.value(at, action, &mut top, comma, head)?;
+            at = self.value(at, action, &mut top, &lead)?;
         }
     }
 
     /// Reads a member's name and colon and looks up what happens to its value.
     #[inline]
-    fn member(&mut self, at: usize, node: &Node, object: u64) -> Result<(Head, Action), Flaw> {
+    fn member(&mut self, comma: usize, at: usize, node: &Node, object: u64) -> Result<(Lead, Action), Flaw> {
         if byte(self.bytes, at)? != b'"' {
             return Err(Flaw::Malformed);
         }
@@ -122,40 +124,31 @@ impl Walk<'_> {
         if byte(self.bytes, colon)? != b':' {
             return Err(Flaw::Malformed);
         }
-        let name = inside(self.bytes, after(at), text)?;
+        let lead = Lead { comma, name: at, name_end: text.end, colon, colon_end: after(colon) };
         let found = if text.escaped {
-            self.scratch.clear();
-            unescape(name, self.scratch)?;
-            node.find(self.scratch)
+            unescape(inside(self.bytes, after(at), text)?, self.scratch)?;
+            node.find(self.scratch, 0, self.scratch.len())
         } else {
-            node.find(name)
+            node.find(self.bytes, after(at), text.end.wrapping_sub(1))
         };
-        let Some((number, action)) = found else {
-            return Ok((Head { name: (at, text.end), colon }, node.rest));
-        };
+        let Some((number, action)) = found else { return Ok((lead, node.rest)) };
         // Of two members of one name a reader may take either; both must not be let through.
         let met = self.met.get_mut(number).ok_or(Flaw::Malformed)?;
         if std::mem::replace(met, object) == object {
             return Err(Flaw::Malformed);
         }
-        Ok((Head { name: (at, text.end), colon }, action))
+        Ok((lead, action))
     }
 
     /// Reads a value and does with it what the action says.
     #[inline]
-    fn value(
-        &mut self,
-        at: usize,
-        action: Action,
-        top: &mut Frame,
-        comma: usize,
-        head: Option<Head>,
-    ) -> Result<usize, Flaw> {
+    fn value(&mut self, at: usize, action: Action, top: &mut Frame, lead: &Lead) -> Result<usize, Flaw> {
+        let depth = after(self.frames.len());
         let number = match action {
-            Action::Drop => return self.whole::<false>(at),
+            Action::Drop => return self.to.whole::<false>(at, depth),
             Action::Keep => {
-                self.lead(top, comma, head);
-                return self.whole::<true>(at);
+                self.lead(top, lead);
+                return self.to.whole::<true>(at, depth);
             }
             Action::Node(number) => number,
         };
@@ -164,16 +157,17 @@ impl Walk<'_> {
         let container = match first {
             b'{' => node.object,
             b'[' => node.array,
-            _ => return self.scalar(at, first, node.scalar, top, comma, head),
+            _ => return self.scalar(at, first, node.scalar, top, lead),
         };
         match container {
-            Container::Drop => self.whole::<false>(at),
+            Container::Drop => self.to.whole::<false>(at, depth),
             Container::Refuse(place) => Err(Flaw::Type(place)),
             Container::Enter => {
-                self.lead(top, comma, head);
+                self.lead(top, lead);
                 let inner = self.enter(number, first == b'{')?;
                 self.frames.push(std::mem::replace(top, inner));
-                Ok(self.copy(at, after(at)))
+                self.to.copy(at, after(at));
+                Ok(after(at))
             }
         }
     }
@@ -185,23 +179,21 @@ impl Walk<'_> {
         first: u8,
         scalar: Scalar,
         top: &mut Frame,
-        comma: usize,
-        head: Option<Head>,
+        lead: &Lead,
     ) -> Result<usize, Flaw> {
         let text = if first == b'"' { Some(string(self.bytes, after(at))?) } else { None };
         let end = if let Some(text) = text { text.end } else { word(self.bytes, at, first)? };
         match scalar {
             Scalar::Drop => {}
             Scalar::OnlyNull(_) | Scalar::Mask { .. } if first == b'n' => {
-                self.lead(top, comma, head);
-                self.copy(at, end);
+                self.lead(top, lead);
+                self.to.copy(at, end);
             }
             Scalar::Mask { place, .. } if first == b't' || first == b'f' => return Err(Flaw::Type(place)),
             Scalar::OnlyNull(place) => return Err(Flaw::Type(place)),
             Scalar::Mask { keep_last, .. } => {
-                self.lead(top, comma, head);
-                self.flush();
-                self.span = (end, end);
+                self.lead(top, lead);
+                self.to.flush();
                 self.masked(at, end, text, keep_last)?;
             }
         }
@@ -215,107 +207,20 @@ impl Walk<'_> {
             Some(text) => inside(self.bytes, after(at), text)?,
             None => self.bytes.get(at..end).ok_or(Flaw::Malformed)?,
         };
-        self.out.push(b'"');
+        let out = &mut *self.to.out;
+        out.push(b'"');
         if text.is_some_and(|text| text.escaped) {
-            self.scratch.clear();
             unescape(raw, self.scratch)?;
             let (count, tail) = mask(self.scratch, keep_last);
-            stars(count, self.out);
-            escape_json(tail, self.out);
+            stars(count, out);
+            escape_json(tail, out);
         } else {
             let (count, tail) = mask(raw, keep_last);
-            stars(count, self.out);
-            self.out.extend_from_slice(tail);
+            stars(count, out);
+            out.extend_from_slice(tail);
         }
-        self.out.push(b'"');
+        out.push(b'"');
         Ok(())
-    }
-
-    /// Reads a value to its end, and copies it without its insignificant white space if it is kept.
-    #[inline]
-    fn whole<const KEPT: bool>(&mut self, at: usize) -> Result<usize, Flaw> {
-        let end = match byte(self.bytes, at)? {
-            b'"' => string(self.bytes, after(at))?.end,
-            b'{' | b'[' => return self.nested::<KEPT>(at),
-            first => word(self.bytes, at, first)?,
-        };
-        if KEPT {
-            self.copy(at, end);
-        }
-        Ok(end)
-    }
-
-    fn nested<const KEPT: bool>(&mut self, mut at: usize) -> Result<usize, Flaw> {
-        // One bit for each open container, the innermost lowest: 1 is an object.
-        const { assert!(MAX_RECORD_DEPTH <= 128, "the levels are bits of an u128") };
-        let mut objects = 0_u128;
-        let outside = after(self.frames.len());
-        let mut depth = outside;
-        loop {
-            // A value starts here.
-            at = match byte(self.bytes, at)? {
-                b'"' => self.token::<KEPT>(at, string(self.bytes, after(at))?.end),
-                open @ (b'{' | b'[') => {
-                    if depth >= MAX_RECORD_DEPTH {
-                        return Err(Flaw::TooDeep);
-                    }
-                    depth = after(depth);
-                    objects = (objects << 1) | u128::from(open == b'{');
-                    let inner = self.token::<KEPT>(at, after(at));
-                    let close = if open == b'{' { b'}' } else { b']' };
-                    if byte(self.bytes, inner)? != close {
-                        at = if open == b'{' { self.key::<KEPT>(inner)? } else { inner };
-                        continue;
-                    }
-                    inner
-                }
-                first => self.token::<KEPT>(at, word(self.bytes, at, first)?),
-            };
-            // A value has ended; so may have what it is in.
-            loop {
-                if depth == outside {
-                    return Ok(at);
-                }
-                let object = objects & 1 == 1;
-                match (byte(self.bytes, at)?, object) {
-                    (b',', _) => {
-                        at = self.token::<KEPT>(at, after(at));
-                        if object {
-                            at = self.key::<KEPT>(at)?;
-                        }
-                        break;
-                    }
-                    (b'}', true) | (b']', false) => {
-                        at = self.token::<KEPT>(at, after(at));
-                        objects >>= 1;
-                        depth = depth.wrapping_sub(1);
-                    }
-                    _ => return Err(Flaw::Malformed),
-                }
-            }
-        }
-    }
-
-    /// Reads a member's name and colon inside of [`Self::nested`].
-    #[inline]
-    fn key<const KEPT: bool>(&mut self, at: usize) -> Result<usize, Flaw> {
-        if byte(self.bytes, at)? != b'"' {
-            return Err(Flaw::Malformed);
-        }
-        let colon = self.token::<KEPT>(at, string(self.bytes, after(at))?.end);
-        if byte(self.bytes, colon)? != b':' {
-            return Err(Flaw::Malformed);
-        }
-        Ok(self.token::<KEPT>(colon, after(colon)))
-    }
-
-    /// Copies a token if it is kept, and skips the white space behind it.
-    #[inline]
-    fn token<const KEPT: bool>(&mut self, start: usize, end: usize) -> usize {
-        if KEPT {
-            self.copy(start, end);
-        }
-        space(self.bytes, end)
     }
 
     /// Goes into an object or array in which parts are treated.
@@ -330,31 +235,18 @@ impl Walk<'_> {
 
     /// Writes what stands before a value: the comma if there is a part before it, its name and colon.
     #[inline]
-    fn lead(&mut self, top: &mut Frame, comma: usize, head: Option<Head>) {
+    fn lead(&mut self, top: &mut Frame, lead: &Lead) {
+        let tight =
+            self.to.touches(lead.comma) && after(lead.comma) == lead.name && lead.name_end == lead.colon;
         if std::mem::replace(&mut top.written, true) {
-            self.copy(comma, after(comma));
+            if tight {
+                self.to.copy(lead.comma, lead.colon_end);
+                return;
+            }
+            self.to.copy(lead.comma, after(lead.comma));
         }
-        if let Some(head) = head {
-            self.copy(head.name.0, head.name.1);
-            self.copy(head.colon, after(head.colon));
-        }
-    }
-
-    /// Copies a part of the input, together with the part before it if they touch.
-    #[inline]
-    fn copy(&mut self, start: usize, end: usize) -> usize {
-        if self.span.1 != start {
-            self.flush();
-            self.span.0 = start;
-        }
-        self.span.1 = end;
-        end
-    }
-
-    #[inline]
-    fn flush(&mut self) {
-        // Both ends are positions that were read, so there is always something to get.
-        self.out.extend_from_slice(self.bytes.get(self.span.0..self.span.1).unwrap_or_default());
+        self.to.copy(lead.name, lead.name_end);
+        self.to.copy(lead.colon, lead.colon_end);
     }
 }
 

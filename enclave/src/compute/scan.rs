@@ -3,6 +3,8 @@
 //! Each function takes the whole record and a position and gives the position behind what it read,
 //! or refuses. Nothing is decoded here except on request; nothing is lenient.
 
+use zeroize::Zeroizing;
+
 use super::block::{WIDTH, marks};
 use super::error::Flaw;
 
@@ -28,7 +30,14 @@ pub(super) fn byte(bytes: &[u8], at: usize) -> Result<u8, Flaw> {
 
 /// Skips white space.
 #[inline]
-pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn space(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(..=b' ') => some_space(bytes, at),
+        _ => at,
+    }
+}
+
+fn some_space(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
         at = after(at);
     }
@@ -36,15 +45,40 @@ pub(super) fn space(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Reads the rest of a string of which the opening quote is before `start`.
-#[inline]
+#[expect(
+    clippy::inline_always,
+    reason = "a call costs as much as reading a short name; most strings are short"
+)]
+#[inline(always)]
 pub(super) fn string(bytes: &[u8], start: usize) -> Result<Text, Flaw> {
+    let mut at = start;
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<WIDTH>) {
+        let found = marks(*block);
+        if found.high_before_stop() != 0 {
+            break;
+        }
+        if found.stop == 0 {
+            at = at.wrapping_add(WIDTH);
+        } else if found.is_quote() {
+            return Ok(Text { end: after(at.wrapping_add(found.plain())), escaped: false });
+        } else {
+            break;
+        }
+    }
+    any_string(bytes, start)
+}
+
+/// Reads any string: with escapes, beyond ASCII, at the end of the record, or wrong.
+#[inline(never)]
+fn any_string(bytes: &[u8], start: usize) -> Result<Text, Flaw> {
     let (mut at, mut escaped, mut high) = (start, false, 0);
     loop {
         let stop = plain_run(bytes, at, &mut high)?;
         match byte(bytes, stop)? {
             b'"' => {
                 if high != 0 {
-                    check_utf8(bytes, start, stop)?;
+                    let text = bytes.get(start..stop).ok_or(Flaw::Malformed)?;
+                    std::str::from_utf8(text).map_err(|_| Flaw::Malformed)?;
                 }
                 return Ok(Text { end: after(stop), escaped });
             }
@@ -63,10 +97,10 @@ fn plain_run(bytes: &[u8], mut at: usize, high: &mut u64) -> Result<usize, Flaw>
     while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<WIDTH>) {
         let found = marks(*block);
         *high |= found.high_before_stop();
-        at = at.wrapping_add(found.plain());
         if found.stop != 0 {
-            return Ok(at);
+            return Ok(at.wrapping_add(found.plain()));
         }
+        at = at.wrapping_add(WIDTH);
     }
     loop {
         let next = byte(bytes, at)?;
@@ -76,12 +110,6 @@ fn plain_run(bytes: &[u8], mut at: usize, high: &mut u64) -> Result<usize, Flaw>
         *high |= u64::from(next & 0x80);
         at = after(at);
     }
-}
-
-#[cold]
-fn check_utf8(bytes: &[u8], start: usize, end: usize) -> Result<(), Flaw> {
-    let text = bytes.get(start..end).ok_or(Flaw::Malformed)?;
-    std::str::from_utf8(text).map(|_| ()).map_err(|_| Flaw::Malformed)
 }
 
 /// Reads an escape behind its backslash: the character, and the position behind it.
@@ -120,8 +148,13 @@ fn hex4(bytes: &[u8], at: usize) -> Result<(u32, usize), Flaw> {
     Ok((unit, at.wrapping_add(4)))
 }
 
-/// Appends the text of a string that [`string`] has accepted, without its quotes.
-pub(super) fn unescape(mut text: &[u8], into: &mut Vec<u8>) -> Result<(), Flaw> {
+/// Decodes the text of a string that [`string`] has accepted, without its quotes.
+pub(super) fn unescape(mut text: &[u8], into: &mut Zeroizing<Vec<u8>>) -> Result<(), Flaw> {
+    into.clear();
+    if text.len() > into.capacity() {
+        // A vector that grows by itself leaves its old memory unwiped. No text is longer than its spelling.
+        *into = Zeroizing::new(Vec::with_capacity(text.len()));
+    }
     while let Some(backslash) = memchr::memchr(b'\\', text) {
         let (plain, rest) = text.split_at_checked(backslash).ok_or(Flaw::Malformed)?;
         into.extend_from_slice(plain);

@@ -1,21 +1,19 @@
 //! `adyton attest`: who answers, and what a kept document proves.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use adyton_shared::message::JOB_PORT;
 use adyton_verifier::attestation::{AttestationError, Document, UnixMillis, Verified, verify};
 use clap::{Args, Subcommand};
 
 use super::config::ClientConfig;
-use super::failure::{Exit, Failure};
+use super::failure::{bad_file, no_enclave, usage};
 use super::output::Target;
 use super::trust::TrustArgs;
 use crate::address::EnclaveAddress;
 use crate::client::{Conversation, challenge};
 use crate::dial::dial;
-
-const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 #[command(
@@ -78,13 +76,14 @@ pub(super) async fn run(
     let trust = trust.resolve(&config)?;
     let target = output.map(|path| Target::check(path, force)).transpose()?;
     let address = address(enclave, &config)?;
-    let mut conversation = Conversation::new(dial(&address, JOB_PORT, DIAL_DEADLINE).await?);
+    let mut conversation =
+        Conversation::new(dial(&address, JOB_PORT).await.map_err(|error| no_enclave(&address, &error))?);
     let enclave = challenge(&mut conversation, &trust.anchor, &trust.expectations).await?;
     if let Some(target) = target {
-        let mut pending = target.open().map_err(|error| Failure::file(&error, "the output"))?;
+        let mut pending = target.open().map_err(|error| bad_file(&error, "the output"))?;
         std::io::Write::write_all(&mut pending, &enclave.bytes)
             .and_then(|()| pending.commit(&target))
-            .map_err(|error| Failure::file(&error, "the output"))?;
+            .map_err(|error| bad_file(&error, "the output"))?;
     }
     if json {
         let text = serde_json::json!({
@@ -98,7 +97,7 @@ pub(super) async fn run(
         println!("policy   {}", enclave.policy);
         describe(&enclave.document);
     }
-    Ok(Exit::Done)
+    Ok(Exit::Ok)
 }
 
 /// The enclave's address from flag, environment or settings.
@@ -106,9 +105,8 @@ pub(super) fn address(
     flag: Option<EnclaveAddress>,
     config: &ClientConfig,
 ) -> Result<EnclaveAddress, Failure> {
-    flag.or_else(|| config.enclave.clone()).ok_or_else(|| {
-        Failure::usage("no enclave is given", "write --enclave vsock:16 or --enclave unix:PATH")
-    })
+    flag.or_else(|| config.enclave.clone())
+        .ok_or_else(|| usage("no enclave is given", "write --enclave vsock:16 or --enclave unix:PATH"))
 }
 
 fn judge(
@@ -118,16 +116,15 @@ fn judge(
     nonce: Option<&str>,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let at = UnixMillis::from_rfc3339(at).ok_or_else(|| {
-        Failure::usage(format!("--at {at} is not a time"), "write it like 2026-01-03T20:41:08Z")
-    })?;
+    let at = UnixMillis::from_rfc3339(at)
+        .ok_or_else(|| usage(format!("--at {at} is not a time"), "write it like 2026-01-03T20:41:08Z"))?;
     let mut expectations = trust.expectations;
     if let Some(nonce) = nonce {
         let hint = "it is 16 to 512 bytes in hexadecimal";
-        let bytes = hex::decode(nonce).map_err(|error| Failure::usage(format!("--nonce: {error}"), hint))?;
-        expectations = expectations.nonce(&bytes).map_err(|error| Failure::usage(error.to_string(), hint))?;
+        let bytes = hex::decode(nonce).map_err(|error| usage(format!("--nonce: {error}"), hint))?;
+        expectations = expectations.nonce(&bytes).map_err(|error| usage(error.to_string(), hint))?;
     }
-    let bytes = std::fs::read(file).map_err(|error| Failure::file(&error, &file.display().to_string()))?;
+    let bytes = std::fs::read(file).map_err(|error| bad_file(&error, &file.display().to_string()))?;
     match verify(&bytes, &trust.anchor, at, &expectations) {
         Ok(document) => {
             if json {
@@ -136,7 +133,7 @@ fn judge(
                 println!("accepted");
                 describe(&document);
             }
-            Ok(Exit::Done)
+            Ok(Exit::Ok)
         }
         Err(error) => {
             refuse(&error, json);

@@ -7,8 +7,9 @@ use adyton_shared::KeyArn;
 use adyton_shared::id::RequesterName;
 use serde::{Deserialize, Serialize};
 
-use super::failure::{Exit, Failure};
+use super::failure::{bad_file, failed_with};
 use crate::address::EnclaveAddress;
+use crate::exit::{Exit, Failure};
 
 const DEFAULT_FILE: &str = "adyton.toml";
 
@@ -78,10 +79,10 @@ impl ClientConfig {
 
     fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::file(&error, &format!("the settings {}", path.display())))?;
+            .map_err(|error| bad_file(&error, &format!("the settings {}", path.display())))?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
             let message = format!("the settings {}: {error}", path.display());
-            Failure::new(Exit::Usage, message, "known are enclave, root, pcrs, [requester] and [kms]")
+            failed_with(Exit::Usage, message, "known are enclave, root, pcrs, [requester] and [kms]")
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let Self { enclave, root, pcrs: _, requester, kms } = &mut config;

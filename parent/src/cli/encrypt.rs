@@ -12,9 +12,10 @@ use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
 use super::config::ClientConfig;
-use super::failure::{Exit, Failure};
+use super::failure::{bad_file, failed_with, other, usage};
 use super::output::Target;
 use super::run::parse_pair;
+use crate::exit::{Exit, Failure};
 use crate::kms::{KmsEndpoint, client};
 
 #[derive(Debug, Args)]
@@ -79,7 +80,7 @@ enum SuiteName {
 pub(super) async fn run(arguments: EncryptArgs, config: ClientConfig, json: bool) -> Result<Exit, Failure> {
     let frames = 1..=u32::try_from(MAX_MESSAGE_FRAME_BYTES).unwrap_or(u32::MAX);
     if !frames.contains(&arguments.frame_length) {
-        return Err(Failure::usage(
+        return Err(usage(
             format!("--frame-length {} is not between 1 and {}", arguments.frame_length, frames.end()),
             "the enclave buffers one frame; 65536 is good",
         ));
@@ -88,16 +89,15 @@ pub(super) async fn run(arguments: EncryptArgs, config: ClientConfig, json: bool
         .key
         .clone()
         .or_else(|| config.kms.key.clone())
-        .ok_or_else(|| Failure::usage("no KMS key is given", "write --key with the full ARN"))?;
+        .ok_or_else(|| usage("no KMS key is given", "write --key with the full ARN"))?;
     let target = Target::check(arguments.output.clone(), arguments.force)?;
     let mut input = open(&arguments.input)?;
     let suite = match arguments.suite {
         SuiteName::Signed => Suite::from_id(0x0578),
         SuiteName::Unsigned => Suite::from_id(0x0478),
     };
-    let unusable =
-        |error: &dyn std::error::Error| Failure::usage(error.to_string(), "change the encryption context");
-    let suite = suite.ok_or_else(|| Failure::usage("unknown suite", "write 0578 or 0478"))?;
+    let unusable = |error: &dyn std::error::Error| usage(error.to_string(), "change the encryption context");
+    let suite = suite.ok_or_else(|| usage("unknown suite", "write 0578 or 0478"))?;
     let draft = Draft::new(suite, context(&arguments).map_err(|error| unusable(&error))?)
         .map_err(|error| unusable(&error))?;
     let (data_key, wrapped) = data_key(&arguments, &config, &key, draft.context()).await?;
@@ -109,7 +109,7 @@ pub(super) async fn run(arguments: EncryptArgs, config: ClientConfig, json: bool
     let (mut sealer, header) =
         draft.seal_with(&data_key, &[edk], arguments.frame_length).map_err(|error| unusable(&error))?;
 
-    let failed = |error: io::Error| Failure::file(&error, "the output");
+    let failed = |error: io::Error| bad_file(&error, "the output");
     let mut pending = target.open().map_err(failed)?;
     pending.write_all(&header).map_err(failed)?;
     let mut plaintext = Zeroizing::new(vec![0; sealer.frame_length()]);
@@ -117,7 +117,7 @@ pub(super) async fn run(arguments: EncryptArgs, config: ClientConfig, json: bool
     let (mut read, mut written) = (0_u64, header.len() as u64);
     let last = loop {
         let filled = fill(&mut input, &mut plaintext)
-            .map_err(|error| Failure::file(&error, &arguments.input.display().to_string()))?;
+            .map_err(|error| bad_file(&error, &arguments.input.display().to_string()))?;
         read += filled as u64;
         if filled < plaintext.len() {
             break filled;
@@ -139,7 +139,7 @@ pub(super) async fn run(arguments: EncryptArgs, config: ClientConfig, json: bool
             serde_json::json!({ "key": key, "suite": suite, "plaintext_bytes": read, "message_bytes": written })
         );
     }
-    Ok(Exit::Done)
+    Ok(Exit::Ok)
 }
 
 fn context(arguments: &EncryptArgs) -> Result<EncryptionContext, adyton_shared::context::ContextError> {
@@ -168,7 +168,7 @@ async fn data_key(
         credentials: settings.credentials,
         profile: settings.profile,
     };
-    let client = client(endpoint).await.map_err(|error| Failure::other(&error))?;
+    let client = client(endpoint).await.map_err(|error| other(&error))?;
     let pairs = context.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let answer = client
         .generate_data_key()
@@ -180,7 +180,7 @@ async fn data_key(
         .map_err(|error| {
             let text = aws_sdk_kms::error::DisplayErrorContext(&error).to_string();
             let hint = "may these credentials call GenerateDataKey on the key, and is the endpoint right?";
-            Failure::new(Exit::Other, format!("KMS gave no data key: {text}"), hint)
+            failed_with(Exit::Aws, format!("KMS gave no data key: {text}"), hint)
         })?;
     // A key of another name would bind the data to somebody else.
     let plaintext = answer.plaintext().and_then(|blob| DataKey::copy_from(blob.as_ref()));
@@ -188,11 +188,9 @@ async fn data_key(
         (Some(data_key), Some(wrapped), Some(id)) if id == key.as_str() => {
             Ok((data_key, wrapped.as_ref().to_vec()))
         }
-        _ => Err(Failure::new(
-            Exit::Other,
-            "KMS's answer is for another key or incomplete",
-            "check the endpoint",
-        )),
+        _ => {
+            Err(failed_with(Exit::Aws, "KMS's answer is for another key or incomplete", "check the endpoint"))
+        }
     }
 }
 
@@ -201,7 +199,7 @@ fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
         return Ok(Box::new(io::stdin().lock()));
     }
     let file = std::fs::File::open(path)
-        .map_err(|error| Failure::file(&error, &format!("the input {}", path.display())))?;
+        .map_err(|error| bad_file(&error, &format!("the input {}", path.display())))?;
     Ok(Box::new(io::BufReader::with_capacity(1024 * 1024, file)))
 }
 

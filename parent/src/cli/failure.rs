@@ -1,113 +1,78 @@
-//! How commands end: exit codes, and errors with a next step.
+//! How the errors of this program end a command: exit status, sentence, next step.
 
-use std::process::ExitCode;
+use std::io;
 
-use adyton_shared::ErrorCode;
-
+use crate::address::EnclaveAddress;
 use crate::client::ClientError;
 use crate::dial::DialError;
+use crate::exit::{Exit, Failure};
 
-/// The exit codes of all commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exit {
-    /// Done or accepted.
-    Done = 0,
-    /// Refused, and the reason was said.
-    Refused = 1,
-    /// The command line makes no sense.
-    Usage = 2,
-    /// No enclave answers.
-    NobodyThere = 3,
-    /// A file is in the way, missing or unusable.
-    File = 4,
-    /// Something else failed.
-    Other = 5,
+/// A failure with its next step.
+pub(super) fn failed_with(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    Failure::new(exit, message.into()).hint(hint.into())
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
+/// The command line makes no sense.
+pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    failed_with(Exit::Usage, message, hint)
 }
 
-/// Why a command did not do what it should.
-#[derive(Debug)]
-pub(super) struct Failure {
-    exit: Exit,
-    message: String,
-    hint: Option<String>,
-    code: Option<ErrorCode>,
+/// A file is missing, in the way, or unusable.
+pub(super) fn bad_file(error: &io::Error, what: &str) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "check who may read and write it",
+        io::ErrorKind::StorageFull => "make room on the disk and run the command again",
+        io::ErrorKind::IsADirectory => "name a file in the folder",
+        io::ErrorKind::AlreadyExists => "it appeared meanwhile; --force overwrites it",
+        _ => "nothing was changed; mend the cause and run the command again",
+    };
+    failed_with(Exit::File, format!("{what}: {error}"), hint)
 }
 
-impl Failure {
-    pub(super) fn new(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: Some(hint.into()), code: None }
-    }
+/// AWS, or what leads to it, failed.
+pub(super) fn other(error: &anyhow::Error) -> Failure {
+    Failure::new(Exit::Aws, format!("{error:#}"))
+}
 
-    pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, message, hint)
-    }
-
-    pub(super) fn file(error: &std::io::Error, what: &str) -> Self {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "check the path",
-            std::io::ErrorKind::PermissionDenied => "check who may read and write it",
-            std::io::ErrorKind::StorageFull => "make room on the disk and run the command again",
-            std::io::ErrorKind::IsADirectory => "name a file in the folder",
-            _ => "nothing was changed; mend the cause and run the command again",
-        };
-        Self::new(Exit::File, format!("{what}: {error}"), hint)
-    }
-
-    pub(super) fn other(error: &anyhow::Error) -> Self {
-        Self { exit: Exit::Other, message: format!("{error:#}"), hint: None, code: None }
-    }
-
-    /// Prints the failure to standard error.
-    pub(super) fn report(self, json: bool) -> ExitCode {
-        let Self { exit, message, hint, code } = self;
-        if json {
-            let code = code.map(|code| serde_json::json!({ "number": code.number(), "name": code.name() }));
-            let text =
-                serde_json::json!({ "error": message, "hint": hint, "code": code, "exit": exit as u8 });
-            eprintln!("{text}");
-        } else {
-            eprintln!("error: {message}");
-            if let Some(hint) = hint {
-                eprintln!(" hint: {hint}");
-            }
+/// No enclave at this address.
+pub(super) fn no_enclave(address: &EnclaveAddress, error: &DialError) -> Failure {
+    let hint = match error {
+        DialError::Nobody(_) => {
+            "is it running? `nitro-cli describe-enclaves` or `adyton-sim status` shows where"
         }
-        exit.into()
-    }
-}
-
-impl From<DialError> for Failure {
-    fn from(error: DialError) -> Self {
-        let hint = match error {
-            DialError::NobodyThere { .. } => {
-                "is it running? `nitro-cli describe-enclaves` or `adyton-sim status` shows where"
-            }
-            DialError::Refused { .. } | DialError::Deadline { .. } => {
-                "is it still starting, or overloaded? try again"
-            }
-        };
-        Self::new(Exit::NobodyThere, error.to_string(), hint)
-    }
+        _ => "is it still starting, or overloaded? try again",
+    };
+    failed_with(Exit::NoEnclave, format!("no enclave answers at {address}: {error}"), hint)
 }
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        let (exit, code) = match &error {
-            ClientError::Refused(refusal) => (Exit::Refused, Some(refusal.code)),
-            ClientError::Attestation(_)
+        let exit = match &error {
+            ClientError::Refused(_)
+            | ClientError::Attestation(_)
             | ClientError::NotAnIdentity
             | ClientError::Receipt(_)
             | ClientError::ReceiptMismatch(_)
-            | ClientError::ResultTampered => (Exit::Refused, None),
-            ClientError::Input(_) | ClientError::Spool(_) => (Exit::File, None),
-            _ => (Exit::Other, None),
+            | ClientError::ResultTampered => Exit::Refused,
+            ClientError::Input(_) | ClientError::Spool(_) => Exit::File,
+            _ => Exit::Transport,
         };
-        let hint = error.hint().to_owned();
-        Self { exit, message: format!("{:#}", anyhow::Error::from(error)), hint: Some(hint), code }
+        let failure = Self::of(exit, &error).hint(error.hint());
+        match &error {
+            ClientError::Refused(refusal) => {
+                let failure = failure.code(refusal.code.name()).detail("number", refusal.code.number());
+                let failure = match refusal.record {
+                    Some(record) => failure.detail("record", record),
+                    None => failure,
+                };
+                match refusal.retry_after_ms {
+                    Some(millis) => failure.detail("retry_after_ms", millis),
+                    None => failure,
+                }
+            }
+            ClientError::Attestation(refused) => failure.code(refused.code()),
+            _ => failure,
+        }
     }
 }

@@ -4,16 +4,17 @@ use std::path::Path;
 
 use adyton_shared::job::{Field, Job, Outcome, Step};
 
-use super::failure::{Exit, Failure};
+use super::failure::{bad_file, failed_with};
+use crate::exit::{Exit, Failure};
 
 const HINT: &str = "see docs/policy.md for the steps; `adyton run --check` explains a job file";
 
 /// Reads a job file.
 pub(super) fn read(path: &Path) -> Result<Job, Failure> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::file(&error, &format!("the job {}", path.display())))?;
+        .map_err(|error| bad_file(&error, &format!("the job {}", path.display())))?;
     let wrong =
-        |error: String| Failure::new(Exit::Usage, format!("the job {}: {error}", path.display()), HINT);
+        |error: String| failed_with(Exit::Usage, format!("the job {}: {error}", path.display()), HINT);
     let job: Job = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => toml::from_str(&text).map_err(|error| wrong(error.to_string()))?,
         Some("yaml" | "yml") => serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?,

@@ -9,6 +9,7 @@ mod output;
 mod receipt;
 mod requester;
 mod run;
+mod serve;
 mod trust;
 
 use std::ffi::OsString;
@@ -17,16 +18,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::serve::ServeArgs;
+use crate::exit::{EXIT_CODES, Exit, Failure};
 use config::ClientConfig;
-use failure::{Exit, Failure};
+use failure::bad_file;
 
-/// Sends jobs to an Adyton enclave, and carries its traffic without reading it.
-#[derive(Debug, Parser)]
-#[command(
-    name = "adyton",
-    version,
-    after_help = "EXAMPLES:
+const EXAMPLES: &str = "\
+EXAMPLES:
   adyton requester new --name billing -o billing.key
   adyton encrypt data.ndjson -o data.enc --tenant acme --object data --purpose payments --version 7
   adyton attest
@@ -34,12 +31,11 @@ use failure::{Exit, Failure};
   adyton receipt verify result.ndjson.receipt --input data.enc --output result.ndjson
 
 SETTINGS:
-  Flags win over the settings file: --config FILE, else $ADYTON_CONFIG, else ./adyton.toml.
+  Flags win over the settings file: --config FILE, else $ADYTON_CONFIG, else ./adyton.toml.";
 
-EXIT CODES:
-  0 done or accepted    1 refused, and why    2 usage    3 no enclave answers
-  4 a file is in the way, missing or unusable            5 another failure"
-)]
+/// Sends jobs to an Adyton enclave, and carries its traffic without reading it.
+#[derive(Debug, Parser)]
+#[command(name = "adyton", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 struct Cli {
     /// Print JSON instead of text.
     #[arg(long, global = true)]
@@ -66,22 +62,30 @@ enum Command {
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
     /// Runs the parent's daemon: egress proxy and credentials.
-    Serve(ServeArgs),
+    Serve(serve::Serve),
 }
 
 /// Runs the command line with these arguments, the program's name first.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    start_log();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
     let json = cli.json;
     match dispatch(cli) {
         Ok(exit) => exit.into(),
-        Err(failure) => failure.report(json),
+        Err(failure) if json => {
+            eprintln!("{}", failure.to_json());
+            failure.exit.into()
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
     }
 }
 
@@ -90,7 +94,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::other(&error.into()))?;
+        .map_err(|error| bad_file(&error, "the runtime"))?;
     let done = runtime.block_on(async {
         match command {
             Command::Requester(command) => requester::run(command, json),
@@ -99,9 +103,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Command::Attest(arguments) => attest::run(arguments, || ClientConfig::find(config), json).await,
             Command::Receipt(command) => receipt::run(command, ClientConfig::find(config)?, json),
             Command::Serve(arguments) => {
-                start_log();
-                crate::serve::run(arguments, json).await.map_err(|error| Failure::other(&error))?;
-                Ok(Exit::Done)
+                arguments.run(json).await?;
+                Ok(Exit::Ok)
             }
         }
     });
@@ -110,9 +113,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     done
 }
 
-/// The daemon's log goes to standard error, `ADYTON_LOG` says how much of it.
+/// The log goes to standard error; `ADYTON_LOG` says how much of it.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ADYTON_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,adyton_parent=info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).json().try_init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

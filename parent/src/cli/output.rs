@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use super::failure::{Exit, Failure};
+use super::failure::failed_with;
+use crate::exit::{Exit, Failure};
 
 /// Where a command writes to.
 pub(super) enum Target {
@@ -25,16 +26,16 @@ impl Target {
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {
                 let message = format!("{} is a folder", path.display());
-                Err(Failure::new(Exit::File, message, "name a file in it"))
+                Err(failed_with(Exit::File, message, "name a file in it"))
             }
             Ok(_) if !force => {
                 let message = format!("{} exists", path.display());
-                Err(Failure::new(Exit::File, message, "--force overwrites it"))
+                Err(failed_with(Exit::File, message, "--force overwrites it"))
             }
             Ok(_) => Ok(Self::File { path, force }),
             Err(_) if !folder(&path).is_dir() => {
                 let message = format!("the folder of {} does not exist", path.display());
-                Err(Failure::new(Exit::File, message, "make it first"))
+                Err(failed_with(Exit::File, message, "make it first"))
             }
             Err(_) => Ok(Self::File { path, force }),
         }

@@ -10,9 +10,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 use clap::Subcommand;
 
 use super::config::ClientConfig;
-use super::failure::{Exit, Failure};
+use super::failure::bad_file;
 use super::trust::TrustArgs;
 use crate::client::{Claims, VerifiedReceipt, verify_receipt};
+use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ReceiptCommand {
@@ -21,7 +22,7 @@ pub(super) enum ReceiptCommand {
   adyton receipt verify result.receipt --root aws --pcr 0=… --pcr 1=… --pcr 2=… --input data.enc --output result
 
 EXIT CODES:
-  0 accepted    1 refused, and why    2 usage    4 a file cannot be read")]
+  0 accepted    1 refused, and why    2 usage    5 a file cannot be read")]
     Verify {
         /// The receipt.
         file: PathBuf,
@@ -39,7 +40,7 @@ EXIT CODES:
 pub(super) fn run(command: ReceiptCommand, config: ClientConfig, json: bool) -> Result<Exit, Failure> {
     let ReceiptCommand::Verify { file, trust, input, output } = command;
     let trust = trust.resolve(&config)?;
-    let bytes = std::fs::read(&file).map_err(|error| Failure::file(&error, &file.display().to_string()))?;
+    let bytes = std::fs::read(&file).map_err(|error| bad_file(&error, &file.display().to_string()))?;
     let claims = Claims {
         input: input.as_deref().map(digest).transpose()?,
         output: output.as_deref().map(digest).transpose()?,
@@ -55,11 +56,11 @@ pub(super) fn run(command: ReceiptCommand, config: ClientConfig, json: bool) -> 
             println!("{what}: {}", if given { "the file is the one in the receipt" } else { "not compared" });
         }
     }
-    Ok(Exit::Done)
+    Ok(Exit::Ok)
 }
 
 fn digest(path: &Path) -> Result<(Sha256Digest, u64), Failure> {
-    let failed = |error: io::Error| Failure::file(&error, &path.display().to_string());
+    let failed = |error: io::Error| bad_file(&error, &path.display().to_string());
     let mut file = File::open(path).map_err(failed)?;
     let (mut hash, mut total) = (Context::new(&SHA256), 0);
     let mut buffer = vec![0; 256 * 1024];

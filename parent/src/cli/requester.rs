@@ -12,7 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure};
+use super::failure::{bad_file, failed_with};
+use crate::exit::{Exit, Failure};
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
@@ -51,7 +52,7 @@ pub(super) fn run(command: RequesterCommand, json: bool) -> Result<Exit, Failure
     } else {
         println!("[[requester]]\nname = \"{name}\"\nkey = \"{public}\"");
     }
-    Ok(Exit::Done)
+    Ok(Exit::Ok)
 }
 
 fn public_key(key: &Ed25519KeyPair) -> Result<RequesterKey, Failure> {
@@ -60,7 +61,7 @@ fn public_key(key: &Ed25519KeyPair) -> Result<RequesterKey, Failure> {
 }
 
 fn broken() -> Failure {
-    Failure::new(Exit::Other, "the key could not be made or used", "try again")
+    failed_with(Exit::Aws, "the key could not be made or used", "try again")
 }
 
 fn create(path: &Path) -> Result<Ed25519KeyPair, Failure> {
@@ -75,9 +76,9 @@ fn create(path: &Path) -> Result<Ed25519KeyPair, Failure> {
     let failed = |error: &std::io::Error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
             let message = format!("{} exists; a key is never overwritten", path.display());
-            return Failure::new(Exit::File, message, "choose another name, or remove it if nobody uses it");
+            return failed_with(Exit::File, message, "choose another name, or remove it if nobody uses it");
         }
-        Failure::file(error, &path.display().to_string())
+        bad_file(error, &path.display().to_string())
     };
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(|error| failed(&error))?;
@@ -92,11 +93,11 @@ fn create(path: &Path) -> Result<Ed25519KeyPair, Failure> {
 pub(super) fn read_key(path: &Path) -> Result<Ed25519KeyPair, Failure> {
     let wrong = || {
         let message = format!("{} is not an Ed25519 key in PKCS#8 PEM", path.display());
-        Failure::new(Exit::File, message, "make one with `adyton requester new`")
+        failed_with(Exit::File, message, "make one with `adyton requester new`")
     };
     let text = Zeroizing::new(
         std::fs::read_to_string(path)
-            .map_err(|error| Failure::file(&error, &format!("the requester's key {}", path.display())))?,
+            .map_err(|error| bad_file(&error, &format!("the requester's key {}", path.display())))?,
     );
     let inside = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).ok_or_else(wrong)?.0;
     let encoded = Zeroizing::new(inside.split_ascii_whitespace().collect::<String>());

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use adyton_shared::id::RequesterName;
 use adyton_shared::message::JOB_PORT;
@@ -13,15 +12,14 @@ use tokio::io::AsyncRead;
 
 use super::attest::address;
 use super::config::ClientConfig;
-use super::failure::{Exit, Failure};
+use super::failure::{bad_file, no_enclave, usage};
 use super::output::Target;
 use super::trust::TrustArgs;
 use super::{job_file, receipt, requester};
 use crate::address::EnclaveAddress;
 use crate::client::{Claims, Conversation, SealedResult, Upload, challenge, sign_request, verify_receipt};
 use crate::dial::dial;
-
-const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+use crate::exit::{Exit, Failure};
 
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:
@@ -33,7 +31,7 @@ The enclave is challenged and its measurements are compared before anything is s
 appears under its name only after the receipt has been verified; an interrupted run leaves nothing.
 
 EXIT CODES:
-  0 done    1 refused by enclave or verifier    2 usage    3 no enclave answers    4 file    5 other")]
+  see `adyton --help`")]
 pub(super) struct RunArgs {
     /// The job: a .toml, .yaml or .json file.
     job: PathBuf,
@@ -93,11 +91,11 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
         } else {
             println!("{}", lines.join("\n"));
         }
-        return Ok(Exit::Done);
+        return Ok(Exit::Ok);
     }
     let RunArgs { input, output, force, requester, requester_key, enclave, trust, receipt, .. } = &arguments;
     let (Some(input), Some(output)) = (input, output) else {
-        return Err(Failure::usage("INPUT and --output are needed", "see `adyton run --help`"));
+        return Err(usage("INPUT and --output are needed", "see `adyton run --help`"));
     };
     let target = Target::check(output.clone(), *force)?;
     let receipt_target = receipt_target(receipt.clone(), &target, *force)?;
@@ -106,7 +104,8 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
     let (payload, length) = open(input).await?;
     let address = address(enclave.clone(), &config)?;
 
-    let mut conversation = Conversation::new(dial(&address, JOB_PORT, DIAL_DEADLINE).await?);
+    let mut conversation =
+        Conversation::new(dial(&address, JOB_PORT).await.map_err(|error| no_enclave(&address, &error))?);
     let enclave = challenge(&mut conversation, &trust.anchor, &trust.expectations).await?;
     let (request, signed) = sign_request(enclave.id, &name, &key, claims(&arguments), job)?;
     let bar = progress(length, json);
@@ -116,7 +115,7 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
     bar.finish_and_clear();
     let sent = sent?;
 
-    let failed = |error: std::io::Error| Failure::file(&error, "the output");
+    let failed = |error: std::io::Error| bad_file(&error, "the output");
     let mut pending = target.open().map_err(failed)?;
     let result = sent.result.open(&sent.done.key, request.id, &mut pending)?;
     let claims = Claims {
@@ -134,7 +133,7 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
     }
     pending.commit(&target).map_err(failed)?;
     report(&verified, &target, json);
-    Ok(Exit::Done)
+    Ok(Exit::Ok)
 }
 
 fn report(verified: &crate::client::VerifiedReceipt, target: &Target, json: bool) {
@@ -175,7 +174,7 @@ fn who(
     let path = key.or_else(|| settings.map(|requester| requester.key.clone()));
     let (Some(name), Some(path)) = (name, path) else {
         let hint = "write --as NAME --requester-key FILE; `adyton requester new` makes a key";
-        return Err(Failure::usage("no requester is given", hint));
+        return Err(usage("no requester is given", hint));
     };
     let key = requester::read_key(&path)?;
     Ok((name, key))
@@ -194,7 +193,7 @@ async fn open(path: &Path) -> Result<(Box<dyn AsyncRead + Unpin + Send>, Option<
     if path.as_os_str() == "-" {
         return Ok((Box::new(tokio::io::stdin()), None));
     }
-    let failed = |error: std::io::Error| Failure::file(&error, &format!("the input {}", path.display()));
+    let failed = |error: std::io::Error| bad_file(&error, &format!("the input {}", path.display()));
     let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
     let metadata = file.metadata().await.map_err(failed)?;
     if metadata.is_dir() {

@@ -6,7 +6,8 @@ use adyton_verifier::attestation::{Expectations, TrustAnchor};
 use clap::Args;
 
 use super::config::ClientConfig;
-use super::failure::Failure;
+use super::failure::{bad_file, usage};
+use crate::exit::Failure;
 
 /// Flags of every command that judges a document.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,31 +46,28 @@ impl TrustArgs {
     pub(super) fn resolve(self, config: &ClientConfig) -> Result<Trust, Failure> {
         let Self { root, pcrs, any_image, allow_debug } = self;
         let root = root.or_else(|| config.root.clone()).ok_or_else(|| {
-            Failure::usage(
-                "no trust root is given",
-                "write --root aws, or --root FILE for a simulator's root.pem",
-            )
+            usage("no trust root is given", "write --root aws, or --root FILE for a simulator's root.pem")
         })?;
         let anchor = if root == "aws" {
             TrustAnchor::aws()
         } else {
             let pem = std::fs::read_to_string(&root)
-                .map_err(|error| Failure::file(&error, &format!("the trust root {root}")))?;
+                .map_err(|error| bad_file(&error, &format!("the trust root {root}")))?;
             TrustAnchor::from_pem(&pem)
         };
         let anchor = anchor.map_err(|error| {
-            Failure::usage(format!("the trust root {root}: {error}"), "it is one certificate in PEM")
+            usage(format!("the trust root {root}: {error}"), "it is one certificate in PEM")
         })?;
         let mut wanted: BTreeMap<u8, [u8; 48]> = BTreeMap::new();
         for (index, value) in pcrs {
             if wanted.insert(index, value).is_some() {
-                return Err(Failure::usage(format!("--pcr {index} is given twice"), "give each once"));
+                return Err(usage(format!("--pcr {index} is given twice"), "give each once"));
             }
         }
         if wanted.is_empty() && !any_image {
             for (index, value) in &config.pcrs {
                 let (index, value) = parse_pcr(&format!("{index}={value}"))
-                    .map_err(|error| Failure::usage(error, "mend pcrs in the settings file"))?;
+                    .map_err(|error| usage(error, "mend pcrs in the settings file"))?;
                 wanted.insert(index, value);
             }
         }
@@ -77,7 +75,7 @@ impl TrustArgs {
             Expectations::any_image()
         } else {
             Expectations::pcrs(wanted).map_err(|_| {
-                Failure::usage(
+                usage(
                     "no expected measurement is given",
                     "write --pcr 0=… --pcr 1=… --pcr 2=…, or --any-image to accept every enclave",
                 )

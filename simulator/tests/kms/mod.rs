@@ -11,7 +11,7 @@ use adyton_simulator::nsm::{NsmConfig, SimulatedNsm, SimulatedRoot};
 use adyton_verifier::attestation::TrustAnchor;
 use aws_credential_types::Credentials;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
+use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use aws_nitro_enclaves_nsm_api::api::{Request, Response};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::config::retry::RetryConfig;
@@ -72,13 +72,18 @@ impl Kms {
         Self { server, port, folder, stop: Some(stop), task }
     }
 
-    /// Stops and starts again on the same state.
-    pub async fn restart(mut self) -> Self {
+    /// Stops the server and leaves its state.
+    pub async fn stop(mut self) -> TempDir {
         self.stop.take().unwrap().send(()).unwrap();
         self.task.await.unwrap();
-        drop(self.server);
-        let config = config(self.folder.path());
-        Self::serve(self.folder, config, Transport::Tls).await
+        self.folder
+    }
+
+    /// Stops and starts again on the same state.
+    pub async fn restart(self) -> Self {
+        let folder = self.stop().await;
+        let config = config(folder.path());
+        Self::serve(folder, config, Transport::Tls).await
     }
 
     pub fn administrator(&self) -> Client {
@@ -159,9 +164,11 @@ impl EnclaveKey {
         der.as_ref().to_vec()
     }
 
-    /// Opens an envelope with the enclave's own reader.
-    pub fn open(&self, envelope: &[u8]) -> Vec<u8> {
-        opened_by_openssl(self, envelope).expect("openssl is needed to open envelopes")
+    /// RSAES-OAEP with SHA-256.
+    pub fn unwrap(&self, wrapped: &[u8]) -> Vec<u8> {
+        let key = OaepPrivateDecryptingKey::new(self.pair.clone()).unwrap();
+        let mut buffer = vec![0; key.min_output_size()];
+        key.decrypt(&OAEP_SHA256_MGF1SHA256, wrapped, &mut buffer, None).unwrap().to_vec()
     }
 }
 

@@ -6,8 +6,8 @@ use adyton_verifier::key_policy::ConditionContext;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::sealed::{ALGORITHMS, MAX_CIPHERTEXT_BYTES, Source, encryption_context, open, ready, seal};
 use super::{base64, grant_tokens, key_id};
-use crate::kms::blob::{self, Binding};
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
@@ -17,13 +17,8 @@ use crate::kms::recipient::Recipient;
 
 /// Longest plaintext of a symmetric key, in bytes.
 const MAX_PLAINTEXT_BYTES: usize = 4096;
-/// Longest ciphertext, in bytes.
-const MAX_CIPHERTEXT_BYTES: usize = 6144;
 /// Longest data key, in bytes.
 const MAX_DATA_KEY_BYTES: i64 = 1024;
-
-/// The encryption algorithms of the service model.
-const ALGORITHMS: [&str; 4] = ["SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE"];
 
 /// What a data-key operation answers besides the blob.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +31,7 @@ pub(super) fn encrypt(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     let name = key_id(&mut input, "KeyId")?;
     let plaintext = input.blob("Plaintext", 1..=MAX_PLAINTEXT_BYTES)?;
     let plaintext = input.require("Plaintext", plaintext);
-    let context = encryption_context(&mut input)?;
+    let context = encryption_context(&mut input, "EncryptionContext")?;
     let algorithm = input.choice("EncryptionAlgorithm", &ALGORITHMS)?;
     let dry_run = input.flag("DryRun")?;
     grant_tokens(&mut input)?;
@@ -57,27 +52,17 @@ pub(super) fn decrypt(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     let sealed = input.blob("CiphertextBlob", 1..=MAX_CIPHERTEXT_BYTES)?;
     let sealed = input.require("CiphertextBlob", sealed);
     let name = input.text("KeyId", 1..=super::MAX_KEY_ID)?;
-    let context = encryption_context(&mut input)?;
+    let context = encryption_context(&mut input, "EncryptionContext")?;
     let algorithm = input.choice("EncryptionAlgorithm", &ALGORITHMS)?;
     let dry_run = input.flag("DryRun")?;
     grant_tokens(&mut input)?;
     input.finish()?;
     let recipient = session.recipient(&mut input)?;
 
-    let owner = owner_of(session, &sealed)?;
-    let key = match name {
-        // The key of the request has to permit the call before anything is said about the blob.
-        Some(name) => session.named_key(&name, Names::All)?,
-        None => session
-            .named_key(&owner.as_ref().ok_or_else(ApiError::invalid_ciphertext)?.arn, Names::KeysOnly)?,
-    };
-    compare_statement(session, "Decrypt", &key, &sealed, &context, recipient.as_ref())?;
-    authorize(session, "Decrypt", &key, &context, recipient.as_ref())?;
-    match owner {
-        None => return Err(ApiError::invalid_ciphertext()),
-        Some(owner) if owner.id != key.id => return Err(ApiError::incorrect_key()),
-        Some(_) => {}
-    }
+    let source = Source::of(session, name.as_deref(), &sealed)?;
+    compare_statement(session, "Decrypt", &source.key, &sealed, &context, recipient.as_ref())?;
+    authorize(session, "Decrypt", &source.key, &context, recipient.as_ref())?;
+    let key = source.confirmed()?;
     ready(&key, algorithm, dry_run)?;
     let plaintext = open(session, &key, &context, &sealed)?;
     let mut answer = json!({
@@ -95,7 +80,7 @@ pub(super) fn generate_data_key(session: &mut Session<'_>, mut input: Input, yie
     let name = key_id(&mut input, "KeyId")?;
     let spec = input.choice("KeySpec", &["AES_256", "AES_128"])?;
     let bytes = input.number("NumberOfBytes", 1..=MAX_DATA_KEY_BYTES)?;
-    let context = encryption_context(&mut input)?;
+    let context = encryption_context(&mut input, "EncryptionContext")?;
     let dry_run = input.flag("DryRun")?;
     grant_tokens(&mut input)?;
     input.finish()?;
@@ -130,11 +115,6 @@ pub(super) fn generate_data_key(session: &mut Session<'_>, mut input: Input, yie
         answer["KeyMaterialId"] = key.material_id().into();
     }
     Ok(answer)
-}
-
-fn encryption_context(input: &mut Input) -> Answer<EncryptionContext> {
-    let pairs = input.pairs("EncryptionContext")?;
-    EncryptionContext::from_pairs(pairs).map_err(|error| ApiError::validation(error.to_string()))
 }
 
 fn authorize(
@@ -174,45 +154,4 @@ fn compare_statement(
     let digest = release_digest(operation, &key, ciphertext, context);
     session.trail.document_matches_request(statement.subject == *digest.as_bytes());
     Ok(())
-}
-
-/// State and algorithm of a key that the caller may use; a dry run ends here.
-fn ready(key: &KeyRecord, algorithm: Option<&'static str>, dry_run: bool) -> Answer<()> {
-    key.usable()?;
-    if let Some(other) = algorithm.filter(|algorithm| *algorithm != "SYMMETRIC_DEFAULT") {
-        let text = format!("Algorithm {other} is incompatible with key spec SYMMETRIC_DEFAULT.");
-        return Err(ApiError::new("InvalidKeyUsageException", text));
-    }
-    if dry_run { Err(ApiError::dry_run()) } else { Ok(()) }
-}
-
-/// The key that a blob says it was made under, if this service has it.
-fn owner_of(session: &Session<'_>, sealed: &[u8]) -> Answer<Option<KeyRecord>> {
-    let Ok(material) = blob::claimed_material(sealed) else { return Ok(None) };
-    let Some(id) = session.service.store.key_of_material(&material)? else { return Ok(None) };
-    Ok(session.service.store.key(&id)?.filter(|key| !key.is_gone(session.now)))
-}
-
-fn seal(
-    session: &Session<'_>,
-    key: &KeyRecord,
-    context: &EncryptionContext,
-    plaintext: &[u8],
-) -> Answer<Vec<u8>> {
-    let master = session.service.store.master(key)?;
-    let context = context.serialize_canonical();
-    let binding = Binding { key_arn: &key.arn, context: &context };
-    blob::seal(&master, &key.material, &binding, plaintext).ok_or_else(ApiError::internal)
-}
-
-fn open(
-    session: &Session<'_>,
-    key: &KeyRecord,
-    context: &EncryptionContext,
-    sealed: &[u8],
-) -> Answer<Zeroizing<Vec<u8>>> {
-    let master = session.service.store.master(key)?;
-    let context = context.serialize_canonical();
-    let binding = Binding { key_arn: &key.arn, context: &context };
-    blob::open(&master, &binding, sealed).map_err(|_| ApiError::invalid_ciphertext())
 }

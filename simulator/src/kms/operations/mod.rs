@@ -6,6 +6,8 @@ mod keys;
 mod lists;
 mod policies;
 mod random;
+mod reencrypt;
+mod sealed;
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -141,6 +143,7 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "ListKeyPolicies" => lists::key_policies(session, input),
         "ListResourceTags" => lists::tags(session, input),
         "PutKeyPolicy" => policies::put(session, input),
+        "ReEncrypt" => reencrypt::reencrypt(session, input),
         "ScheduleKeyDeletion" => keys::schedule_deletion(session, input),
         name => Err(ApiError::unsupported(format!("{name} is not available in the local KMS yet."))),
     }
