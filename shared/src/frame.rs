@@ -7,6 +7,7 @@
 //! The checksum finds what a faulty transport did; it protects against nobody (S-9). Lengths are
 //! checked before anything is allocated (S-10), every wait has a deadline (S-3), interrupted calls
 //! are repeated and short ones continued (S-5).
+//! Source: `docs/protocol.md` §2.
 
 use std::io;
 use std::time::Duration;

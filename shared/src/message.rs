@@ -7,6 +7,7 @@
 //! ```
 //!
 //! A refusal can come at any time and ends the conversation.
+//! Source: `docs/protocol.md` §3.
 
 use std::fmt;
 

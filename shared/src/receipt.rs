@@ -3,6 +3,7 @@
 //! A receipt is a `COSE_Sign1` by the enclave's receipt key. The attestation document that names
 //! the key is attached, so that nothing but the file, a trust root and expected measurements are
 //! needed to check it, at the document's own time, years later.
+//! Source: `docs/protocol.md` §6.
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 //!
 //! A request names one enclave, one job and what the payload must be; it has an id, and a life of
 //! minutes. The parent can drop or delay it, but not write one, change one, or send one twice.
+//! Source: `docs/protocol.md` §5.
 
 use std::collections::BTreeMap;
 

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! Order and number of the frames are bound by nonce and by the receipt's digest and length.
+//! Source: `docs/protocol.md` §4.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;

@@ -7,6 +7,7 @@
 //! The enclave puts nothing else there, so a document made for one purpose can never serve
 //! another, and nobody can have the enclave attest to bytes of his own choosing. The subject of
 //! a release is the digest of the KMS request (K-13); of an identity, the enclave's id.
+//! Source: `docs/protocol.md` §7.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
