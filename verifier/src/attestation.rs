@@ -18,7 +18,7 @@
 //! # fn main() -> Result<(), adyton_verifier::attestation::AttestationError> {
 //! use adyton_verifier::attestation::{self, Expectations, TrustAnchor};
 //!
-//! # let received = include_bytes!("../tests/vectors/attestation/2026-01-03-us-east-1-base.cbor");
+//! # let received = include_bytes!("../../tests/vectors/attestation/2026-01-03-us-east-1-base.cbor");
 //! let anchor = TrustAnchor::aws()?;
 //! // No PCR is demanded here, and it has to be said so.
 //! let document = attestation::verify_archived(received, &anchor, &Expectations::any_image())?;
@@ -28,6 +28,7 @@
 
 mod cbor;
 mod chain;
+mod challenge;
 mod document;
 mod envelope;
 mod error;
@@ -41,6 +42,7 @@ use serde::Serialize;
 
 pub use cbor::{CborError, CborProblem};
 pub use chain::{CertificatePlace, TrustAnchor};
+pub use challenge::Challenge;
 pub use document::{Document, Pcr};
 pub use error::{AttestationError, Part};
 pub use expectations::{Expectations, Freshness};

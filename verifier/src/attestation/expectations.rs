@@ -93,12 +93,13 @@ impl Expectations {
         self.freshness
     }
 
-    /// The demanded value of a PCR, if there is one.
-    pub(super) fn pcr(&self, index: u8) -> Option<&[u8; 48]> {
-        match &self.image {
+    /// The demanded PCRs, by index; none if any image will do.
+    pub(super) fn expected_pcrs(&self) -> impl Iterator<Item = (&u8, &[u8; 48])> {
+        let pcrs = match &self.image {
             Image::Any => None,
-            Image::Pcrs(pcrs) => pcrs.get(&index),
-        }
+            Image::Pcrs(pcrs) => Some(pcrs),
+        };
+        pcrs.into_iter().flatten()
     }
 
     pub(super) fn check(&self, document: &Document, at: UnixMillis) -> Result<(), AttestationError> {
@@ -130,7 +131,10 @@ fn check_debug(document: &Document) -> Result<(), AttestationError> {
     }
 }
 
-fn check_pcrs(expected: &BTreeMap<u8, [u8; 48]>, document: &Document) -> Result<(), AttestationError> {
+pub(super) fn check_pcrs(
+    expected: &BTreeMap<u8, [u8; 48]>,
+    document: &Document,
+) -> Result<(), AttestationError> {
     for (&index, expected) in expected {
         let found = document.pcrs.get(&index).ok_or(AttestationError::PcrAbsent { index })?;
         if found.as_bytes() != expected {
