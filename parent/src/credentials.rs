@@ -260,7 +260,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(id(&service).await.unwrap(), "AKIA0");
         }
-        tokio::time::advance(Duration::from_secs(3600) - RENEW_BEFORE).await;
+        tokio::time::advance(Duration::from_hours(1).saturating_sub(RENEW_BEFORE)).await;
         assert_eq!(id(&service).await.unwrap(), "AKIA1");
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }

@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 /// For a part to become ready: making keys and certificates takes a moment on a busy machine.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+const READY_DEADLINE: Duration = Duration::from_mins(1);
 /// For a part to stop after it was asked to.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How much of a part's log is shown when it fails, in bytes.

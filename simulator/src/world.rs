@@ -200,11 +200,11 @@ fn prepare_users(state: &StateDir) -> Result<User> {
         [("default", Some(&administrator)), ("owner", named(OWNER)), ("enclave", named(ENCLAVE))]
     {
         let user = user.context("a user of the local KMS is gone")?;
-        file.push_str(&format!(
+        file += &format!(
             "[{profile}]\naws_access_key_id = {}\naws_secret_access_key = {}\n\n",
             user.access_key_id,
             user.secret_access_key.as_str()
-        ));
+        );
     }
     write_whole(&state.credentials(), file.as_bytes())?;
     Ok(administrator)
@@ -229,8 +229,8 @@ async fn start_kms(state: &StateDir, options: &WorldOptions) -> Result<(Part, u1
         Err(_) if options.kms_port == 0 && wanted != 0 => start(0).await?,
         Err(error) => return Err(error),
     };
-    let port = part.ready()["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-    let port = port.context("the local KMS did not say its port")?;
+    let said = part.ready()["port"].as_u64().and_then(|number| u16::try_from(number).ok());
+    let port = said.context("the local KMS did not say its port")?;
     write_whole(&state.path().join("kms-port"), port.to_string().as_bytes())?;
     Ok((part, port))
 }

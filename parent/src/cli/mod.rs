@@ -101,7 +101,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Command::Encrypt(arguments) => encrypt::run(arguments, ClientConfig::find(config)?, json).await,
             Command::Run(arguments) => run::run(arguments, ClientConfig::find(config)?, json).await,
             Command::Attest(arguments) => attest::run(arguments, || ClientConfig::find(config), json).await,
-            Command::Receipt(command) => receipt::run(command, ClientConfig::find(config)?, json),
+            Command::Receipt(command) => receipt::run(command, &ClientConfig::find(config)?, json),
             Command::Serve(arguments) => {
                 arguments.run(json).await?;
                 Ok(Exit::Ok)

@@ -32,12 +32,11 @@ impl Target {
                 let message = format!("{} exists", path.display());
                 Err(failed_with(Exit::File, message, "--force overwrites it"))
             }
-            Ok(_) => Ok(Self::File { path, force }),
             Err(_) if !folder(&path).is_dir() => {
                 let message = format!("the folder of {} does not exist", path.display());
                 Err(failed_with(Exit::File, message, "make it first"))
             }
-            Err(_) => Ok(Self::File { path, force }),
+            Ok(_) | Err(_) => Ok(Self::File { path, force }),
         }
     }
 

@@ -37,9 +37,9 @@ EXIT CODES:
     },
 }
 
-pub(super) fn run(command: ReceiptCommand, config: ClientConfig, json: bool) -> Result<Exit, Failure> {
+pub(super) fn run(command: ReceiptCommand, config: &ClientConfig, json: bool) -> Result<Exit, Failure> {
     let ReceiptCommand::Verify { file, trust, input, output } = command;
-    let trust = trust.resolve(&config)?;
+    let trust = trust.resolve(config)?;
     let bytes = std::fs::read(&file).map_err(|error| bad_file(&error, &file.display().to_string()))?;
     let claims = Claims {
         input: input.as_deref().map(digest).transpose()?,

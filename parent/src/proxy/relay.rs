@@ -181,7 +181,7 @@ mod tests {
         let (mut enclave, near) = duplex(64);
         let (_server, far) = duplex(64);
         let counters = Counters::default();
-        let idle = Duration::from_secs(60);
+        let idle = Duration::from_mins(1);
         let begin = tokio::time::Instant::now();
         let trickle = async {
             for _ in 0..10 {

@@ -34,18 +34,11 @@ pub(super) struct DemoArgs {
 }
 
 pub(super) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
-    let (folder, _temporary) = match arguments.keep {
-        Some(folder) => {
-            if fs_err::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
-                bail!("{} is not empty", folder.display());
-            }
-            (folder, None)
-        }
-        None => {
-            let temporary = tempfile::Builder::new().prefix("adyton-demo-").tempdir()?;
-            (temporary.path().to_owned(), Some(temporary))
-        }
-    };
+    let temporary = tempfile::Builder::new().prefix("adyton-demo-").tempdir()?;
+    let folder = arguments.keep.unwrap_or_else(|| temporary.path().to_owned());
+    if fs_err::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty", folder.display());
+    }
     let mut teller = Teller::new(json);
     teller.heading("starting");
     let world = World::up(&folder, WorldOptions::default(), |step| teller.step(step)).await?;
