@@ -14,7 +14,7 @@ use aws_config::BehaviorVersion;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Mutex, OnceCell, Semaphore};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
@@ -35,7 +35,8 @@ const KEEP_FAILURE: Duration = Duration::from_secs(1);
 
 /// Serves credentials.
 pub struct CredentialService {
-    provider: OnceCell<SharedCredentialsProvider>,
+    /// Without one, the default chain is set up for each question: it reads profiles once in its life.
+    provider: Option<SharedCredentialsProvider>,
     latest: Mutex<Option<Latest>>,
     places: Arc<Semaphore>,
     counters: Arc<Counters>,
@@ -49,10 +50,10 @@ struct Latest {
 }
 
 impl CredentialService {
-    /// A service for the default chain, which is set up when first asked.
+    /// A service for the default chain.
     pub fn new() -> Self {
         Self {
-            provider: OnceCell::new(),
+            provider: None,
             latest: Mutex::new(None),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             counters: Arc::default(),
@@ -61,7 +62,7 @@ impl CredentialService {
 
     /// A service for this provider.
     pub fn from_provider(provider: impl ProvideCredentials + 'static) -> Self {
-        Self { provider: OnceCell::from(SharedCredentialsProvider::new(provider)), ..Self::new() }
+        Self { provider: Some(SharedCredentialsProvider::new(provider)), ..Self::new() }
     }
 
     /// What it has done so far.
@@ -146,7 +147,10 @@ impl CredentialService {
 
     async fn ask(&self) -> Result<aws_credential_types::Credentials, NoCredentials> {
         timeout(CHAIN_DEADLINE, async {
-            let provider = self.provider.get_or_try_init(default_chain).await?;
+            let provider = match &self.provider {
+                Some(provider) => provider.clone(),
+                None => default_chain().await?,
+            };
             provider.provide_credentials().await.map_err(|error| NoCredentials::from(&error))
         })
         .await

@@ -13,7 +13,7 @@ use crate::credentials::CredentialService;
 use crate::listen::{ListenError, Listener};
 use crate::proxy::Proxy;
 
-/// A daemon that listens; dropping it ends every connection and removes its socket files.
+/// A daemon that listens. Dropping it ends its work some time later; [`Daemon::stop`] waits for it.
 #[derive(Debug)]
 pub struct Daemon {
     tasks: JoinSet<()>,
@@ -65,6 +65,11 @@ impl Daemon {
             daemon.tasks.spawn(async move { drop(service.answer().await) });
         }
         Ok(daemon)
+    }
+
+    /// Ends every connection, and returns when the socket files are gone.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
     }
 
     /// What it has done so far.

@@ -74,6 +74,11 @@ impl Serving {
     }
 }
 
+/// The failure comes after the log.
+fn last_line(stderr: &[u8]) -> Value {
+    serde_json::from_str(std::str::from_utf8(stderr).unwrap().lines().last().unwrap()).unwrap()
+}
+
 #[tokio::test]
 async fn credentials_of_the_environment_reach_the_enclave_and_no_log() {
     let serving = Serving::start(&[
@@ -87,6 +92,35 @@ async fn credentials_of_the_environment_reach_the_enclave_and_no_log() {
     assert_eq!(credentials.secret_access_key, SECRET);
     assert_eq!(credentials.session_token.as_deref(), Some("token-CANARY"));
     assert_eq!(credentials.expires_unix_ms, None);
+    let log = serving.stop().await;
+    assert!(!log.contains("CANARY"), "{log}");
+}
+
+/// A retry after the cause is gone succeeds.
+#[tokio::test]
+async fn credentials_of_a_profile_are_found_when_the_file_is_written_later() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("credentials");
+    let serving = Serving::start(&[
+        ("AWS_PROFILE", "payments"),
+        ("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()),
+    ])
+    .await;
+    assert!(matches!(serving.want().await, FromParent::Unavailable {}));
+    let profile = "[payments]\naws_access_key_id = AKIALATER\naws_secret_access_key = later-CANARY\n";
+    std::fs::write(&file, profile).unwrap();
+    let found = async {
+        // Paced: the log of this process is read at the end, and must not fill its pipe.
+        let mut turns = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            turns.tick().await;
+            if let FromParent::Credentials(credentials) = serving.want().await {
+                return credentials.access_key_id.clone();
+            }
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(30), found).await;
+    assert_eq!(found.expect("found without a restart"), "AKIALATER");
     let log = serving.stop().await;
     assert!(!log.contains("CANARY"), "{log}");
 }
@@ -114,14 +148,14 @@ async fn the_counters_are_printed_on_request() {
 async fn a_second_daemon_and_a_destination_off_the_list_are_refused_with_a_hint() {
     let serving = Serving::start(&[]).await;
     let second = Serving::command(&serving.folder).output().await.unwrap();
-    let said: Value = serde_json::from_slice(&second.stdout).unwrap();
+    let said = last_line(&second.stderr);
     assert_eq!((second.status.code(), &said["code"]), (Some(5), &"in_use".into()));
     assert!(said["hint"].as_str().unwrap().contains("running already"));
     serving.stop().await;
 
     let folder = tempfile::tempdir().unwrap();
     let other = Serving::command(&folder).args(["--proxy", "8002=example.com:443"]).output().await.unwrap();
-    let said: Value = serde_json::from_slice(&other.stdout).unwrap();
+    let said = last_line(&other.stderr);
     assert_eq!((other.status.code(), &said["code"]), (Some(1), &"not_allowed".into()));
     assert_eq!(said["message"], "example.com:443 is not on the allow-list");
 }

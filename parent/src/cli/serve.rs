@@ -107,7 +107,7 @@ impl Serve {
             say(&json!({ "event": "stats", "stats": daemon.stats() }).to_string());
         }
         let stats = daemon.stats();
-        drop(daemon);
+        daemon.stop().await;
         say(&if json { json!({ "event": "stopped", "stats": stats }).to_string() } else { "stopped".into() });
         Ok(())
     }
