@@ -17,10 +17,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{EXIT_CODES, Exit, Failure};
 use config::ClientConfig;
-use failure::bad_file;
+use failure::{bad_file, failed_with};
 
 const EXAMPLES: &str = "\
 EXAMPLES:
@@ -99,8 +100,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         match command {
             Command::Requester(command) => requester::run(command, json),
             Command::Encrypt(arguments) => encrypt::run(arguments, ClientConfig::find(config)?, json).await,
-            Command::Run(arguments) => run::run(arguments, ClientConfig::find(config)?, json).await,
-            Command::Attest(arguments) => attest::run(arguments, || ClientConfig::find(config), json).await,
+            Command::Run(arguments) => {
+                interruptible(run::run(arguments, ClientConfig::find(config)?, json)).await
+            }
+            Command::Attest(arguments) => {
+                interruptible(attest::run(arguments, || ClientConfig::find(config), json)).await
+            }
             Command::Receipt(command) => receipt::run(command, &ClientConfig::find(config)?, json),
             Command::Serve(arguments) => {
                 arguments.run(json).await?;
@@ -111,6 +116,22 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     // A task that blocks on standard input must not keep a finished program.
     runtime.shutdown_background();
     done
+}
+
+/// Drops the command on SIGINT and SIGTERM, and with it everything that has no name yet.
+async fn interruptible(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        };
+    };
+    tokio::select! {
+        done = command => return done,
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+    Err(failed_with(Exit::Interrupted, "interrupted", "nothing was left behind; run the command again"))
 }
 
 /// The log goes to standard error; `ADYTON_LOG` says how much of it.

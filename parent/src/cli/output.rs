@@ -1,19 +1,31 @@
 //! Output that appears whole or not at all.
+//!
+//! A file is written without a name (`O_TMPFILE`) and linked to its name when it is complete, so that
+//! even a killed process leaves nothing. Where the file system knows no unnamed files, a hidden name
+//! is used, which only a killed process leaves behind. What is no regular file, such as a pipe or
+//! `/dev/null`, is written through at the end and never replaced.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, linkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
+use tempfile::NamedTempFile;
 
 use super::failure::failed_with;
 use crate::exit::{Exit, Failure};
 
+const BUFFER_BYTES: usize = 256 * 1024;
+
 /// Where a command writes to.
 pub(super) enum Target {
+    /// Standard output.
     Stdout,
+    /// A file that will be made, or replaced.
     File { path: PathBuf, force: bool },
+    /// Something that is there and is no regular file.
+    Special { path: PathBuf },
 }
 
 impl Target {
@@ -23,12 +35,14 @@ impl Target {
         if path.as_os_str() == "-" {
             return Ok(Self::Stdout);
         }
-        match std::fs::symlink_metadata(&path) {
+        match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {
                 let message = format!("{} is a folder", path.display());
                 Err(failed_with(Exit::File, message, "name a file in it"))
             }
-            Ok(_) if !force => {
+            Ok(metadata) if !metadata.is_file() => Ok(Self::Special { path }),
+            // A link that leads nowhere is there, too.
+            _ if !force && std::fs::symlink_metadata(&path).is_ok() => {
                 let message = format!("{} exists", path.display());
                 Err(failed_with(Exit::File, message, "--force overwrites it"))
             }
@@ -36,22 +50,25 @@ impl Target {
                 let message = format!("the folder of {} does not exist", path.display());
                 Err(failed_with(Exit::File, message, "make it first"))
             }
-            Ok(_) | Err(_) => Ok(Self::File { path, force }),
+            _ => Ok(Self::File { path, force }),
         }
     }
 
     /// Where temporary files go: beside the output, so that they can become it.
     pub(super) fn folder(&self) -> PathBuf {
         match self {
-            Self::Stdout => std::env::temp_dir(),
+            Self::Stdout | Self::Special { .. } => std::env::temp_dir(),
             Self::File { path, .. } => folder(path),
         }
     }
 
     /// Begins to write.
     pub(super) fn open(&self) -> io::Result<Pending> {
-        // Unnamed: whatever ends this program, nothing half-written stays.
-        Ok(Pending { file: BufWriter::with_capacity(256 * 1024, tempfile::tempfile_in(self.folder())?) })
+        let temporary = match self {
+            Self::Stdout | Self::Special { .. } => Temporary::Unnamed(tempfile::tempfile()?),
+            Self::File { .. } => temporary(&self.folder())?,
+        };
+        Ok(Pending { file: BufWriter::with_capacity(BUFFER_BYTES, temporary) })
     }
 }
 
@@ -61,7 +78,28 @@ fn folder(path: &Path) -> PathBuf {
 
 /// Output that nobody can see yet.
 pub(super) struct Pending {
-    file: BufWriter<File>,
+    file: BufWriter<Temporary>,
+}
+
+enum Temporary {
+    Unnamed(File),
+    /// Removed by drop.
+    Named(NamedTempFile),
+}
+
+fn temporary(folder: &Path) -> io::Result<Temporary> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match openat(CWD, folder, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(Temporary::Unnamed(file.into())),
+        // File systems say in different ways that they have no unnamed files; any other reason holds here, too.
+        Err(_) => Ok(Temporary::Named(hidden().tempfile_in(folder)?)),
+    }
+}
+
+fn hidden() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".adyton-").suffix(".part");
+    builder
 }
 
 impl Write for Pending {
@@ -74,23 +112,49 @@ impl Write for Pending {
     }
 }
 
+impl Write for Temporary {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Unnamed(file) => file.write(bytes),
+            Self::Named(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Pending {
     /// Makes the output appear.
     pub(super) fn commit(self, target: &Target) -> io::Result<()> {
-        let mut file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        match target {
-            Target::Stdout => {
-                io::Seek::rewind(&mut file)?;
-                let mut out = io::stdout().lock();
-                io::copy(&mut file, &mut out)?;
-                out.flush()
+        let temporary = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        match (target, temporary) {
+            (Target::Stdout, temporary) => copy(temporary, &mut io::stdout().lock()),
+            (Target::Special { path }, temporary) => {
+                copy(temporary, &mut File::options().write(true).open(path)?)
             }
-            Target::File { path, force } => {
+            (Target::File { path, force }, Temporary::Unnamed(file)) => {
                 file.sync_all()?;
                 name(&file, path, *force)
             }
+            (Target::File { path, force }, Temporary::Named(file)) => {
+                file.as_file().sync_all()?;
+                let kept = if *force { file.persist(path) } else { file.persist_noclobber(path) };
+                kept.map(drop).map_err(|error| error.error)
+            }
         }
     }
+}
+
+fn copy(temporary: Temporary, out: &mut impl Write) -> io::Result<()> {
+    let mut file = match temporary {
+        Temporary::Unnamed(file) => file,
+        Temporary::Named(file) => file.into_file(),
+    };
+    io::Seek::rewind(&mut file)?;
+    io::copy(&mut file, out)?;
+    out.flush()
 }
 
 /// Gives an unnamed file its name. Without `force` an existing file wins, even one made meanwhile.
@@ -100,7 +164,108 @@ fn name(file: &File, path: &Path, force: bool) -> io::Result<()> {
     if !force {
         return Ok(link(path)?);
     }
-    let temporary =
-        tempfile::Builder::new().prefix(".adyton-").make_in(folder(path), |name| Ok(link(name)?))?;
+    let temporary = hidden().make_in(folder(path), |name| Ok(link(name)?))?;
     temporary.into_temp_path().persist(path).map_err(|error| error.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn target(path: &Path, force: bool) -> Target {
+        Target::check(path.to_owned(), force).unwrap()
+    }
+
+    fn message(path: &Path, force: bool) -> String {
+        Target::check(path.to_owned(), force).err().unwrap().message
+    }
+
+    #[test]
+    fn a_file_appears_whole_and_an_abandoned_one_never() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = target(&scratch.path().join("out"), false);
+        let mut pending = target.open().unwrap();
+        pending.write_all(b"half").unwrap();
+        pending.flush().unwrap();
+        assert_eq!(names(scratch.path()), Vec::<String>::new());
+        drop(pending);
+        let mut pending = target.open().unwrap();
+        pending.write_all(b"whole").unwrap();
+        pending.commit(&target).unwrap();
+        assert_eq!(names(scratch.path()), ["out"]);
+        assert_eq!(std::fs::read(scratch.path().join("out")).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_hidden_name_serves_where_there_are_no_unnamed_files() {
+        for force in [false, true] {
+            let scratch = tempfile::tempdir().unwrap();
+            let path = scratch.path().join("out");
+            let target = target(&path, force);
+            let named = || Temporary::Named(hidden().tempfile_in(scratch.path()).unwrap());
+            drop(Pending { file: BufWriter::new(named()) });
+            assert_eq!(names(scratch.path()), Vec::<String>::new());
+            let mut pending = Pending { file: BufWriter::new(named()) };
+            pending.write_all(b"whole").unwrap();
+            pending.commit(&target).unwrap();
+            assert_eq!(names(scratch.path()), ["out"]);
+            assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        }
+    }
+
+    #[test]
+    fn replaces_only_when_told_to_and_never_in_part() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("out");
+        std::fs::write(&path, "old").unwrap();
+        assert!(message(&path, false).ends_with("out exists"));
+        let target = target(&path, true);
+        let mut pending = target.open().unwrap();
+        pending.write_all(b"new").unwrap();
+        pending.flush().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        pending.commit(&target).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(scratch.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_not_replaced() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("out");
+        let target = target(&path, false);
+        let pending = target.open().unwrap();
+        std::fs::write(&path, "other").unwrap();
+        assert_eq!(pending.commit(&target).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"other");
+    }
+
+    #[test]
+    fn folders_missing_folders_and_dangling_links_are_found_before_any_work() {
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(message(scratch.path(), true).ends_with("is a folder"));
+        assert!(message(&scratch.path().join("none/out"), true).ends_with("does not exist"));
+        let link = scratch.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        assert!(message(&link, false).ends_with("link exists"));
+    }
+
+    #[test]
+    fn a_device_is_written_through_and_a_full_one_says_so() {
+        for force in [false, true] {
+            let null = target(Path::new("/dev/null"), force);
+            assert!(matches!(null, Target::Special { .. }));
+            null.open().unwrap().commit(&null).unwrap();
+            assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+        }
+        let full = target(Path::new("/dev/full"), false);
+        let mut pending = full.open().unwrap();
+        pending.write_all(b"x").unwrap();
+        assert_eq!(pending.commit(&full).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
 }

@@ -127,22 +127,31 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
         output: Some(result),
     };
     let verified = verify_receipt(&sent.done.receipt, &trust.anchor, &trust.expectations, &claims)?;
-    if let Some(target) = receipt_target {
+    // The receipt first: a result that can be seen has its receipt beside it.
+    if let Some(target) = &receipt_target {
+        let failed = |error: std::io::Error| bad_file(&error, "the receipt");
         let mut file = target.open().map_err(failed)?;
-        file.write_all(&sent.done.receipt).and_then(|()| file.commit(&target)).map_err(failed)?;
+        file.write_all(&sent.done.receipt).and_then(|()| file.commit(target)).map_err(failed)?;
     }
-    pending.commit(&target).map_err(failed)?;
+    pending.commit(&target).map_err(|error| {
+        if let Some(Target::File { path, .. }) = &receipt_target {
+            let _ = std::fs::remove_file(path);
+        }
+        failed(error)
+    })?;
     report(&verified, &target, json);
     Ok(Exit::Ok)
 }
 
 fn report(verified: &crate::client::VerifiedReceipt, target: &Target, json: bool) {
-    // Standard output may be the result itself.
-    if matches!(target, Target::Stdout) {
-        return;
-    }
     if json {
-        println!("{}", receipt::describe_json(verified));
+        let text = receipt::describe_json(verified);
+        // Standard output may be the result itself.
+        if matches!(target, Target::Stdout) {
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
+        }
     } else if std::io::stderr().is_terminal() {
         eprintln!(
             "done: {} records in, {} out, {} bytes; the receipt verifies",
@@ -159,7 +168,7 @@ fn receipt_target(flag: Option<PathBuf>, target: &Target, force: bool) -> Result
             name.push(".receipt");
             name.into()
         }
-        (None, Target::Stdout) => return Ok(None),
+        (None, Target::Stdout | Target::Special { .. }) => return Ok(None),
     };
     Target::check(path, force).map(Some)
 }
