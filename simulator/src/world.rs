@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -200,11 +201,8 @@ fn prepare_users(state: &StateDir) -> Result<User> {
         [("default", Some(&administrator)), ("owner", named(OWNER)), ("enclave", named(ENCLAVE))]
     {
         let user = user.context("a user of the local KMS is gone")?;
-        file += &format!(
-            "[{profile}]\naws_access_key_id = {}\naws_secret_access_key = {}\n\n",
-            user.access_key_id,
-            user.secret_access_key.as_str()
-        );
+        let (id, secret) = (&user.access_key_id, user.secret_access_key.as_str());
+        writeln!(file, "[{profile}]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n")?;
     }
     write_whole(&state.credentials(), file.as_bytes())?;
     Ok(administrator)
@@ -229,10 +227,10 @@ async fn start_kms(state: &StateDir, options: &WorldOptions) -> Result<(Part, u1
         Err(_) if options.kms_port == 0 && wanted != 0 => start(0).await?,
         Err(error) => return Err(error),
     };
-    let said = part.ready()["port"].as_u64().and_then(|number| u16::try_from(number).ok());
-    let port = said.context("the local KMS did not say its port")?;
-    write_whole(&state.path().join("kms-port"), port.to_string().as_bytes())?;
-    Ok((part, port))
+    let bound = part.ready()["port"].as_u64().and_then(|number| u16::try_from(number).ok());
+    let bound = bound.context("the local KMS did not say its port")?;
+    write_whole(&state.path().join("kms-port"), bound.to_string().as_bytes())?;
+    Ok((part, bound))
 }
 
 fn read_port(state: &StateDir) -> Option<u16> {
