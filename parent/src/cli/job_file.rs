@@ -4,6 +4,8 @@ use std::path::Path;
 
 use adyton_shared::job::{Field, Job, Outcome, Step};
 
+use serde_norway::with::singleton_map_recursive;
+
 use super::failure::{bad_file, failed_with};
 use crate::exit::{Exit, Failure};
 
@@ -17,12 +19,17 @@ pub(super) fn read(path: &Path) -> Result<Job, Failure> {
         |error: String| failed_with(Exit::Usage, format!("the job {}: {error}", path.display()), HINT);
     let job: Job = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => toml::from_str(&text).map_err(|error| wrong(error.to_string()))?,
-        Some("yaml" | "yml") => serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?,
+        Some("yaml" | "yml") => from_yaml(&text).map_err(|error| wrong(error.to_string()))?,
         Some("json") => serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?,
         _ => return Err(wrong("the name ends in neither .toml, .yaml nor .json".to_owned())),
     };
     job.outcome().map_err(|error| wrong(error.to_string()))?;
     Ok(job)
+}
+
+/// YAML would write a step as a tag, `!mask`; people write it as a key, as in the other formats.
+fn from_yaml(text: &str) -> Result<Job, serde_norway::Error> {
+    singleton_map_recursive::deserialize(serde_norway::Deserializer::from_str(text))
 }
 
 /// What a job does, in sentences.

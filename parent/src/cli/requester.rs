@@ -32,6 +32,8 @@ pub(super) enum RequesterCommand {
         output: PathBuf,
     },
     /// Prints the lines for policy.toml again.
+    #[command(after_help = "EXAMPLE:
+  adyton requester show --name billing billing.key")]
     Show {
         /// The requester's name.
         #[arg(long)]
