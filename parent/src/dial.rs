@@ -149,4 +149,27 @@ mod tests {
         let nowhere = EnclaveAddress::Unix("/nonexistent/v.sock".into());
         assert!(matches!(dial(&nowhere, 5000).await, Err(DialError::Nobody(_))));
     }
+
+    // S-3
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_the_connection_and_says_nothing_is_given_up_at_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("v.sock");
+        let _silent = UnixListener::bind(&base).unwrap();
+        let begin = tokio::time::Instant::now();
+        let dialed = dial(&EnclaveAddress::Unix(base), 5000).await;
+        assert!(matches!(dialed, Err(DialError::Deadline)));
+        assert_eq!(begin.elapsed(), DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn the_file_that_a_dead_process_left_is_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("v.sock");
+        drop(UnixListener::bind(&base).unwrap());
+        let Err(DialError::Nobody(source)) = dial(&EnclaveAddress::Unix(base), 5000).await else {
+            panic!("nobody is there")
+        };
+        assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

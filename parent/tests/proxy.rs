@@ -1,15 +1,18 @@
 //! The egress proxy against servers on the loopback, through hybrid-vsock sockets.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use adyton_parent::EnclaveAddress;
 use adyton_parent::counters::{Counters, Counts};
 use adyton_parent::listen::{Accept, Listener, host_socket};
-use adyton_parent::proxy::{AllowList, Connector, Limits, NotAllowed, Proxy};
+use adyton_parent::proxy::{
+    Addresses, AllowList, Connector, Destination, Limits, NotAllowed, Proxy, Resolve,
+};
 use adyton_parent::stream::Stream;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +132,54 @@ async fn a_dead_first_address_is_passed_over() {
     assert_eq!((&hello, proxy.counters.read().failed), (b"hello", 0));
 }
 
+/// Answers with the next list at each question, and after the last one with an error.
+#[derive(Debug)]
+struct Moving(Mutex<VecDeque<Vec<SocketAddr>>>);
+
+impl Resolve for Moving {
+    fn resolve<'a>(&'a self, _: &'a Destination) -> Addresses<'a> {
+        let next = self.0.lock().unwrap().pop_front();
+        Box::pin(async { next.ok_or_else(|| io::ErrorKind::NotFound.into()) })
+    }
+}
+
+#[tokio::test]
+async fn each_connection_goes_where_the_name_points_now() {
+    let ((old, old_address), (new, new_address)) = (server().await, server().await);
+    let answers = Mutex::new(VecDeque::from([vec![old_address], vec![new_address], vec![]]));
+    let name = "kms.eu-west-1.amazonaws.com:443".parse().unwrap();
+    let limits = Limits::default();
+    let proxy = Proxy::to(Connector::resolving(name, Moving(answers), limits.connect), limits);
+    let proxy = Running::start(proxy);
+    for (listener, word) in [(old, b'o'), (new, b'n')] {
+        let mut enclave = proxy.open().await;
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&[word]).await.unwrap();
+        assert_eq!(enclave.read_u8().await.unwrap(), word);
+    }
+    // No address, then no answer: failures of their connections alone.
+    for _ in 0..2 {
+        assert_eq!(proxy.open().await.read(&mut [0]).await.unwrap_or(0), 0);
+    }
+    proxy.counts(|c| c.failed == 2 && c.accepted == 4).await;
+}
+
+#[tokio::test]
+async fn a_server_that_resets_ends_its_connection_and_no_other() {
+    let (listener, address) = server().await;
+    let proxy = Running::start(to(vec![address], Limits::default()));
+    let mut enclave = proxy.open().await;
+    let (stream, _) = listener.accept().await.unwrap();
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream); // with a linger of nothing, a reset
+    assert_eq!(enclave.read(&mut [0]).await.unwrap_or(0), 0);
+    proxy.counts(|c| c.active == 0 && c.failed == 1).await;
+    let mut enclave = proxy.open().await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(enclave.read_u8().await.unwrap(), b'x');
+}
+
 #[tokio::test]
 async fn a_destination_that_is_down_closes_the_connection_and_is_counted() {
     let proxy = Running::start(to(vec![dead().await, dead().await], Limits::default()));
@@ -174,7 +225,7 @@ async fn connections_are_bound_and_a_freed_place_is_used_again() {
 #[test]
 fn a_destination_off_the_list_is_refused_at_start() {
     let list = AllowList::parse("allowlist:\n- {address: kms.us-east-1.amazonaws.com, port: 443}\n").unwrap();
-    let other: adyton_parent::proxy::Destination = "example.com:443".parse().unwrap();
+    let other: Destination = "example.com:443".parse().unwrap();
     let refused = Proxy::new(other.clone(), &list, Limits::default()).unwrap_err();
     assert_eq!(refused, NotAllowed(other));
 }

@@ -7,8 +7,8 @@ use std::str::FromStr;
 /// A host name or address, and a TCP port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Destination {
-    host: String,
-    port: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
 /// A text that names no destination.

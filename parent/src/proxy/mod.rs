@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub use allow_list::{AllowList, AllowListError, NotAllowed};
-pub use connect::{ConnectError, Connector};
+pub use connect::{Addresses, ConnectError, Connector, Resolve};
 pub use destination::{Destination, DestinationError};
 
 use crate::counters::Counters;
