@@ -134,8 +134,7 @@ def recipient(check, simulator, blob, context):
     run(simulator.binary, "--state", simulator.state, "nsm", "attest", "--public-key", public, "-o", document)
     with open(document, "rb") as file:
         attested = {"AttestationDocument": file.read(), "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256"}
-    kms = boto3.Session(profile_name="enclave").client("kms")
-    answer = kms.generate_random(NumberOfBytes=32, Recipient=attested)
+    answer = boto3.client("kms").generate_random(NumberOfBytes=32, Recipient=attested)
     check.that("GenerateRandom with a recipient has no plaintext", not answer.get("Plaintext"))
     sealed = simulator.path("sealed.ber")
     with open(sealed, "wb") as file:
@@ -143,6 +142,7 @@ def recipient(check, simulator, blob, context):
     check.equal("the envelope has the size of AWS's", len(answer["CiphertextForRecipient"]), 493)
     opened = run("openssl", "cms", "-decrypt", "-inform", "DER", "-in", sealed, "-inkey", key).stdout
     check.equal("openssl cms opens it", len(opened), 32)
+    kms = boto3.Session(profile_name="enclave").client("kms")
     # The document lacks PCR16, which the running enclave has locked and the key policy demands.
     refused = error_of(kms.decrypt, KeyId=simulator.info["key_arn"], CiphertextBlob=blob, EncryptionContext=context, Recipient=attested)
     check.equal("a document without the policy's register releases nothing", refused[0], "AccessDeniedException")

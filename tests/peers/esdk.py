@@ -32,7 +32,7 @@ def opens_in_the_enclave(check, simulator, name, message, plaintext):
 
 def theirs(check, simulator, client, provider):
     small = os.urandom(10_000)
-    cases = [("an empty payload", b"", 4096), ("frames of 16", small[:1000], 16), ("frames of 4096", small, 4096)]
+    cases = [("an empty payload", b"", 4096), ("frames of 128", small[:1000], 128), ("frames of 4096", small, 4096)]
     cases += [("frames of 65536", os.urandom(200_000), 65536), ("no frames", small, 0)]
     cases += [("exactly two frames", os.urandom(8192), 4096)]
     for suite, algorithm in SUITES.items():
