@@ -261,8 +261,8 @@ fn a_requester_is_made_once_and_its_lines_are_those_of_a_policy() {
     let scratch = Scratch::new();
     let made = scratch.run(&["requester", "new", "--name", "billing", "-o", "billing.key"]);
     assert_eq!(made.status, 0, "{}", made.stderr);
-    let mode = std::fs::metadata(scratch.path("billing.key")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let rights = std::fs::metadata(scratch.path("billing.key")).unwrap().permissions().mode();
+    assert_eq!(rights & 0o777, 0o600);
     let policy = format!(
         r#"version = 1
            name = "payments"

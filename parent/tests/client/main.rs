@@ -1,0 +1,6 @@
+//! The job client against enclaves that answer well, badly, or not at all.
+
+mod forge;
+mod jobs;
+mod refusals;
+mod who;
