@@ -371,6 +371,8 @@ fn outputs_and_inputs_are_looked_at_before_anything_is_sent() {
     run("none/out").fails(5, "does not exist", "make it");
     scratch.write("new.receipt", "old");
     run("new").fails(5, "new.receipt exists", "--force");
+    let same = scratch.run_job(&["job.toml", "data.enc", "-o", "same", "--receipt", "same"]);
+    same.fails(2, "--receipt names the output", "a name of its own");
     scratch.run_job(&["job.toml", "none.enc", "-o", "out"]).fails(5, "none.enc", "check the path");
     scratch.run_job(&["job.toml", ".", "-o", "out"]).fails(5, "directory", "name a file");
     assert!(!scratch.path("out").exists() && !scratch.path("new").exists());

@@ -170,6 +170,9 @@ fn receipt_target(flag: Option<PathBuf>, target: &Target, force: bool) -> Result
         }
         (None, Target::Stdout | Target::Special { .. }) => return Ok(None),
     };
+    if matches!(target, Target::File { path: output, .. } if *output == path) {
+        return Err(usage("--receipt names the output", "give the receipt a name of its own"));
+    }
     Target::check(path, force).map(Some)
 }
 

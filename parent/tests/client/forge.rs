@@ -7,6 +7,8 @@ use adyton_shared::statement::{Purpose, Statement};
 use adyton_verifier::attestation::{Expectations, TrustAnchor};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use coset::cbor::Value;
 use coset::{CborSerializable, CoseSign1Builder, HeaderBuilder, iana};
 use rcgen::{
@@ -58,6 +60,11 @@ impl Forge {
 
     pub(crate) fn anchor(&self) -> TrustAnchor {
         TrustAnchor::from_der(&self.root).unwrap()
+    }
+
+    /// The root as a file for `--root`.
+    pub(crate) fn root_pem(&self) -> String {
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(&self.root))
     }
 
     pub(crate) fn enclave(&self) -> Enclave<'_> {

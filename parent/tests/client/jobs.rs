@@ -108,12 +108,15 @@ pub(crate) fn send<'a>(
     async move { Conversation::new(near).job(signed, Upload { payload, hash: true, progress }, result).await }
 }
 
+/// Changes something, or leaves it as it is.
+type Change<'a, T> = &'a dyn Fn(&mut T);
+
 /// What a script can change.
 struct Play<'a> {
     /// Changes the sealed frames.
-    frames: &'a dyn Fn(&mut Vec<Vec<u8>>),
+    frames: Change<'a, Vec<Vec<u8>>>,
     /// Changes the receipt.
-    receipt: &'a dyn Fn(&mut Receipt),
+    receipt: Change<'a, Receipt>,
     /// Another document than the enclave's own.
     document: Option<Vec<u8>>,
 }
@@ -192,7 +195,7 @@ async fn frames_changed_moved_left_out_or_repeated_never_become_a_result() {
     let forge = Forge::new();
     let enclave = forge.enclave();
     let result = patterned(3 * MAX_RESULT_CHUNK_BYTES);
-    let tampers: [(&str, &dyn Fn(&mut Vec<Vec<u8>>)); 5] = [
+    let tampers: [(&str, Change<'_, Vec<Vec<u8>>>); 5] = [
         ("changed", &|frames| frames[1][7] ^= 1),
         ("moved", &|frames| frames.swap(0, 1)),
         ("without the first", &|frames| drop(frames.remove(0))),
@@ -214,7 +217,7 @@ async fn a_receipt_for_anything_else_is_refused() {
     let forge = Forge::new();
     let enclave = forge.enclave();
     let other = Sha256Digest::of(b"other");
-    let changes: [(&str, &dyn Fn(&mut Receipt)); 9] = [
+    let changes: [(&str, Change<'_, Receipt>); 9] = [
         ("job", &|receipt| receipt.job = JobId::new([1; 16])),
         ("requester", &|receipt| receipt.requester = "auditor".parse().unwrap()),
         ("job definition", &|receipt| receipt.job_digest = other),

@@ -1,5 +1,6 @@
 //! The job client against enclaves that answer well, badly, or not at all.
 
+mod command;
 mod forge;
 mod jobs;
 mod refusals;

@@ -136,7 +136,7 @@ async fn an_enclave_that_is_done_before_it_has_everything_is_refused() {
         let (_, sealer) = sealed(adyton_shared::id::JobId::new([1; 16]), b"");
         far.answers.send(Kind::End, &[]).await.unwrap();
         far.say(&FromEnclave::Done(Done { key: sealer.finish(), receipt: ByteBuf::new() })).await;
-        tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+        tokio::time::sleep(std::time::Duration::from_hours(1)).await;
     })
     .await;
     assert!(matches!(early, Err(ClientError::UnexpectedMessage)), "{:?}", early.err());
