@@ -76,6 +76,7 @@ pub fn run() -> ExitCode {
         }
         other => other,
     };
+    start_log();
     let folder = state.unwrap_or_else(StateDir::default_path);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -104,4 +105,11 @@ fn failed(error: &anyhow::Error, json: bool) -> ExitCode {
         eprintln!("error: {error:#}");
     }
     ExitCode::from(5)
+}
+
+/// What the simulated parts have to say goes to standard error; `ADYTON_LOG` says how much of it.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ADYTON_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
