@@ -12,11 +12,12 @@ use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
 use super::config::ClientConfig;
-use super::failure::{bad_file, failed_with, other, usage};
+use super::failure::{bad_file, failed_with, usage};
+use super::kms_failure::kms_failure;
 use super::output::Target;
 use super::run::parse_pair;
 use crate::exit::{Exit, Failure};
-use crate::kms::{KmsEndpoint, client};
+use crate::kms::{EndpointError, KmsEndpoint, client};
 
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:
@@ -168,7 +169,7 @@ async fn data_key(
         credentials: settings.credentials,
         profile: settings.profile,
     };
-    let client = client(endpoint).await.map_err(|error| other(&error))?;
+    let client = client(endpoint).await.map_err(|error| unusable_endpoint(&error))?;
     let pairs = context.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let answer = client
         .generate_data_key()
@@ -177,11 +178,7 @@ async fn data_key(
         .set_encryption_context(Some(pairs))
         .send()
         .await
-        .map_err(|error| {
-            let text = aws_sdk_kms::error::DisplayErrorContext(&error).to_string();
-            let hint = "may these credentials call GenerateDataKey on the key, and is the endpoint right?";
-            failed_with(Exit::Aws, format!("KMS gave no data key: {text}"), hint)
-        })?;
+        .map_err(|error| kms_failure(&error))?;
     // A key of another name would bind the data to somebody else.
     let plaintext = answer.plaintext().and_then(|blob| DataKey::copy_from(blob.as_ref()));
     match (plaintext, answer.ciphertext_blob(), answer.key_id()) {
@@ -194,12 +191,27 @@ async fn data_key(
     }
 }
 
+fn unusable_endpoint(error: &EndpointError) -> Failure {
+    let (exit, hint) = match error {
+        EndpointError::Io { .. } => (Exit::File, "check the path"),
+        EndpointError::Certificates { .. } => {
+            (Exit::File, "name a file of CERTIFICATE blocks, such as a local KMS's ca.pem")
+        }
+        _ => (Exit::Usage, "write https://HOST or https://HOST:PORT"),
+    };
+    Failure::of(exit, error).hint(hint)
+}
+
 fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(io::stdin().lock()));
     }
     let file = std::fs::File::open(path)
         .map_err(|error| bad_file(&error, &format!("the input {}", path.display())))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        let error = io::ErrorKind::IsADirectory.into();
+        return Err(bad_file(&error, &format!("the input {}", path.display())));
+    }
     Ok(Box::new(io::BufReader::with_capacity(1024 * 1024, file)))
 }
 

@@ -30,11 +30,6 @@ pub(super) fn bad_file(error: &io::Error, what: &str) -> Failure {
     failed_with(Exit::File, format!("{what}: {error}"), hint)
 }
 
-/// AWS, or what leads to it, failed.
-pub(super) fn other(error: &anyhow::Error) -> Failure {
-    Failure::new(Exit::Aws, format!("{error:#}"))
-}
-
 /// No enclave at this address.
 pub(super) fn no_enclave(address: &EnclaveAddress, error: &DialError) -> Failure {
     let hint = match error {

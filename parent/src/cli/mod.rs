@@ -5,6 +5,7 @@ pub mod config;
 mod encrypt;
 mod failure;
 mod job_file;
+mod kms_failure;
 mod output;
 mod receipt;
 mod requester;
@@ -134,9 +135,15 @@ async fn interruptible(command: impl Future<Output = Result<Exit, Failure>>) -> 
     Err(failed_with(Exit::Interrupted, "interrupted", "nothing was left behind; run the command again"))
 }
 
-/// The log goes to standard error; `ADYTON_LOG` says how much of it.
+/// The log goes to standard error; `ADYTON_LOG` says how much of it. What the SDK notes about sources of
+/// credentials that fail holds their answers as they came, so it is never logged.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ADYTON_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let filter =
+        ["aws_config=off", "aws_runtime=off", "aws_smithy_runtime=off", "aws_smithy_http_client=off"]
+            .into_iter()
+            .filter_map(|directive| directive.parse().ok())
+            .fold(filter, tracing_subscriber::EnvFilter::add_directive);
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
