@@ -27,8 +27,13 @@ impl Scratch {
     }
 
     fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_with(&[], arguments)
+    }
+
+    fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
         let mut command = Command::new(env!("CARGO_BIN_EXE_adyton"));
-        command.env_clear().current_dir(self.0.path()).args(arguments);
+        command.env_clear().env("AWS_EC2_METADATA_DISABLED", "true").envs(variables.iter().copied());
+        command.current_dir(self.0.path()).args(arguments);
         let Output { status, stdout, stderr } = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ended { status: status.code().unwrap(), stdout: text(stdout), stderr: text(stderr) }
@@ -421,4 +426,92 @@ fn a_receipt_that_is_none_is_refused() {
     let flags = ["receipt", "verify", "a.receipt", "--root", "aws"];
     scratch.run(&[&flags[..], &["--any-image"]].concat()).fails(1, "receipt", "do not use");
     scratch.run(&flags).fails(2, "no expected measurement", "--any-image");
+}
+
+const ENCRYPT: [&str; 14] = [
+    "encrypt",
+    "in",
+    "-o",
+    "out",
+    "--key",
+    "arn:aws:kms:eu-west-1:111122223333:key/1",
+    "--tenant",
+    "acme",
+    "--object",
+    "data",
+    "--purpose",
+    "test",
+    "--version",
+    "1",
+];
+
+impl Scratch {
+    /// Encrypts with credentials that no KMS knows.
+    fn encrypt(&self, more: &[&str]) -> Ended {
+        let credentials = [("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE"), ("AWS_SECRET_ACCESS_KEY", "secret-CANARY")];
+        let ended = self.run_with(&credentials, &[&ENCRYPT[..], more].concat());
+        assert!(!self.path("out").exists());
+        assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("CANARY"), "{}", ended.stderr);
+        ended
+    }
+}
+
+#[test]
+fn encrypting_says_what_is_wrong_before_it_asks_kms() {
+    let scratch = Scratch::new();
+    scratch.write("in", "plaintext-CANARY");
+    scratch.encrypt(&["--frame-length", "0"]).fails(2, "--frame-length 0", "65536");
+    scratch.encrypt(&["--frame-length", "4294967295"]).fails(2, "--frame-length 4294967295", "65536");
+    scratch.encrypt(&["--context", "tenant=other"]).fails(2, "encryption context", "change");
+    scratch.encrypt(&["--context", "aws-crypto-x=y"]).fails(2, "aws-crypto-", "change");
+    scratch.encrypt(&["--endpoint-url", "http://localhost:1"]).fails(2, "https://", "https://HOST:PORT");
+    scratch.encrypt(&["--endpoint-url", "nonsense"]).fails(2, "'nonsense'", "https://HOST:PORT");
+    scratch.encrypt(&["--ca-bundle", "none.pem"]).fails(5, "none.pem", "check the path");
+    scratch.encrypt(&["--ca-bundle", "in"]).fails(5, "no certificates", "CERTIFICATE blocks");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    scratch.write("broken.pem", broken);
+    scratch.encrypt(&["--ca-bundle", "broken.pem"]).fails(5, "no certificates", "CERTIFICATE blocks");
+    let input = |name: &str| {
+        let mut line = ENCRYPT;
+        line[1] = name;
+        scratch.run(&line)
+    };
+    input("none").fails(5, "none", "check the path");
+    input(".").fails(5, "is a directory", "name a file");
+}
+
+#[test]
+fn a_kms_that_is_down_or_answers_garbage_is_status_6_and_shows_nothing_secret() {
+    use std::io::{Read, Write};
+    let scratch = Scratch::new();
+    scratch.write("in", "plaintext-CANARY");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        // As often as the SDK tries.
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut hello = [0; 1024];
+            match stream.read(&mut hello) {
+                Ok(count) if hello[..count].starts_with(b"stop") => return,
+                _ => drop(stream.write_all(b"garbage-CANARY")),
+            }
+        }
+    });
+    scratch.encrypt(&["--endpoint-url", &url]).fails(6, "KMS could not be reached", "--ca-bundle");
+    let address = url.strip_prefix("https://").unwrap();
+    std::net::TcpStream::connect(address).unwrap().write_all(b"stop").unwrap();
+    server.join().unwrap();
+    let down = scratch.encrypt(&["--endpoint-url", &url, "--json"]);
+    let said: Value = serde_json::from_str(&down.stderr).unwrap();
+    assert_eq!((down.status, &said["exit"]), (6, &6.into()));
+    assert!(said["message"].as_str().unwrap().contains("Connection refused"), "{said}");
+}
+
+#[test]
+fn without_credentials_it_says_where_they_come_from() {
+    let scratch = Scratch::new();
+    scratch.write("in", "x");
+    let url = ["--endpoint-url", "https://localhost:1"];
+    let ended = scratch.run(&[&ENCRYPT[..], &url].concat());
+    ended.fails(6, "there are no AWS credentials", "AWS_PROFILE");
 }

@@ -144,8 +144,8 @@ async fn serve(
                     Plan::Answer(result) | Plan::Half(result) => {
                         let sent =
                             if let Plan::Half(_) = plan { &result[..result.len() / 2] } else { result };
-                        let (sealed, sealer) = sealed(request.id, sent);
-                        for frame in sealed {
+                        let (parts, sealer) = sealed(request.id, sent);
+                        for frame in parts {
                             answers.send(Kind::Data, &frame).await.unwrap();
                         }
                         answers.send(Kind::End, &[]).await.unwrap();
