@@ -1,4 +1,4 @@
-//! Encrypt, Decrypt, `ReEncrypt` and data keys: what opens, what does not, and in which words.
+//! Encryption, decryption, re-encryption and data keys: what opens, what does not, and in which words.
 
 mod kms;
 

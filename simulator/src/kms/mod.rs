@@ -322,6 +322,8 @@ impl Service {
         if !self.store.has_users()? {
             self.store.put_user(&User::generate(self.administrator_arn(), true)?)?;
         }
+        // An exchanged root key is better noticed now than by the first caller.
+        self.store.users()?;
         let now = millis((self.clock)());
         let gone: Vec<String> =
             self.store.keys()?.into_iter().filter(|key| key.is_gone(now)).map(|key| key.id).collect();

@@ -98,32 +98,12 @@ impl Kms {
     }
 
     pub fn client(&self, user: &User) -> Client {
-        self.client_signing_for(user, REGION)
+        self.client_at(user, self.port)
     }
 
-    pub fn client_signing_for(&self, user: &User, region: &'static str) -> Client {
-        let trust = TrustStore::empty().with_pem_certificate(self.server.ca_pem().as_bytes());
-        let tls = TlsContext::builder().with_trust_store(trust).build().unwrap();
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .tls_context(tls)
-            .build_https();
-        let credentials = Credentials::new(
-            &user.access_key_id,
-            user.secret_access_key.as_str(),
-            user.session_token.as_ref().map(|token| token.to_string()),
-            None,
-            "test",
-        );
-        let config = aws_sdk_kms::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(region))
-            .endpoint_url(format!("https://localhost:{}", self.port))
-            .credentials_provider(credentials)
-            .retry_config(RetryConfig::disabled())
-            .http_client(http)
-            .build();
-        Client::from_conf(config)
+    /// A client that trusts this server's authority, wherever it connects to.
+    pub fn client_at(&self, user: &User, port: u16) -> Client {
+        client_of(self.server.ca_pem().as_bytes(), user, port)
     }
 
     /// The lines of the audit log.
@@ -136,6 +116,32 @@ impl Kms {
     pub fn nsm(&self, pcr0: u8) -> SimulatedNsm {
         SimulatedNsm::open(NsmConfig::new(self.folder.path(), measured(pcr0))).unwrap()
     }
+}
+
+/// A client with an authority and a user.
+pub fn client_of(authority: &[u8], user: &User, port: u16) -> Client {
+    let trust = TrustStore::empty().with_pem_certificate(authority);
+    let tls = TlsContext::builder().with_trust_store(trust).build().unwrap();
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(tls)
+        .build_https();
+    let credentials = Credentials::new(
+        &user.access_key_id,
+        user.secret_access_key.as_str(),
+        user.session_token.as_ref().map(|token| token.to_string()),
+        None,
+        "test",
+    );
+    let config = aws_sdk_kms::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(REGION))
+        .endpoint_url(format!("https://localhost:{port}"))
+        .credentials_provider(credentials)
+        .retry_config(RetryConfig::disabled())
+        .http_client(http)
+        .build();
+    Client::from_conf(config)
 }
 
 pub fn measured(pcr0: u8) -> BTreeMap<u16, [u8; 48]> {

@@ -1,0 +1,114 @@
+//! Misbehaviour on demand, and throttling, as a client sees them.
+
+mod kms;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use adyton_simulator::kms::{Faults, Quota};
+use aws_sdk_kms::Client;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::primitives::Blob;
+use kms::{EnclaveKey, Kms, attest, recipient, refusal};
+
+const THROTTLED: &str =
+    "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.";
+
+async fn with_key(kms: &Kms) -> (Client, String) {
+    let client = kms.administrator();
+    let key = client.create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();
+    (client, key)
+}
+
+// K-1
+#[tokio::test]
+async fn can_answer_in_plaintext_despite_a_recipient() {
+    let kms = Kms::start().await;
+    let (client, key) = with_key(&kms).await;
+    let document = attest(&kms.nsm(1), Some(&EnclaveKey::new().spki), None);
+    kms.server.set_faults(Faults { plaintext_despite_recipient: true, ..Faults::default() });
+    let made = client.generate_data_key().key_id(key).number_of_bytes(32).recipient(recipient(document));
+    let made = made.send().await.unwrap();
+    assert!(made.plaintext().is_some());
+    assert!(made.ciphertext_for_recipient().is_none());
+}
+
+// K-9, K-11
+#[tokio::test]
+async fn can_name_another_key_and_algorithm() {
+    let kms = Kms::start().await;
+    let (client, key) = with_key(&kms).await;
+    let other = key.replace("111122223333", "444455556666");
+    kms.server.set_faults(Faults {
+        key_id: Some(other.clone()),
+        encryption_algorithm: Some("RSAES_OAEP_SHA_1".into()),
+        operations: vec!["Decrypt".into()],
+        ..Faults::default()
+    });
+    let sealed = client.encrypt().key_id(&key).plaintext(Blob::new("x")).send().await.unwrap();
+    assert_eq!(sealed.key_id(), Some(key.as_str()));
+    let opened = client.decrypt().set_ciphertext_blob(sealed.ciphertext_blob).send().await.unwrap();
+    assert_eq!(opened.key_id(), Some(other.as_str()));
+    assert_eq!(opened.encryption_algorithm().unwrap().as_str(), "RSAES_OAEP_SHA_1");
+}
+
+#[tokio::test]
+async fn can_throttle_fail_drop_and_talk_nonsense_for_some_calls() {
+    let kms = Kms::start().await;
+    let (client, key) = with_key(&kms).await;
+    let describe = || client.describe_key().key_id(&key).send();
+    kms.server.set_faults(Faults { throttle_next: 2, ..Faults::default() });
+    for _ in 0..2 {
+        assert_eq!(refusal(describe().await), ("ThrottlingException".into(), Some(THROTTLED.into())));
+    }
+    describe().await.unwrap();
+
+    kms.server.set_faults(Faults { fail_next: 1, ..Faults::default() });
+    let failed = describe().await.unwrap_err();
+    assert_eq!(failed.raw_response().unwrap().status().as_u16(), 500);
+    assert_eq!(failed.as_service_error().unwrap().meta().code(), Some("KMSInternalException"));
+
+    kms.server.set_faults(Faults { drop_next: 1, ..Faults::default() });
+    assert!(matches!(describe().await.unwrap_err(), SdkError::DispatchFailure(_)));
+
+    kms.server.set_faults(Faults { garbage_next: 1, ..Faults::default() });
+    let nonsense = describe().await.unwrap_err();
+    assert_eq!(nonsense.raw_response().unwrap().status().as_u16(), 200);
+    assert_eq!(nonsense.code(), None);
+    describe().await.unwrap();
+}
+
+#[tokio::test]
+async fn can_throttle_until_a_time() {
+    let now = Arc::new(Mutex::new(SystemTime::now()));
+    let clock = Arc::clone(&now);
+    let kms = Kms::start_with(move |config| config.clock = Arc::new(move || *clock.lock().unwrap())).await;
+    let (client, key) = with_key(&kms).await;
+    let until = *now.lock().unwrap() + Duration::from_secs(10);
+    let until = u64::try_from(until.duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    kms.server.set_faults(Faults { throttle_until_unix_ms: until, ..Faults::default() });
+    assert_eq!(refusal(client.describe_key().key_id(&key).send().await).0, "ThrottlingException");
+    *now.lock().unwrap() += Duration::from_secs(10);
+    client.describe_key().key_id(&key).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_over_its_quota_is_throttled_until_time_passes() {
+    let now = Arc::new(Mutex::new(SystemTime::now()));
+    let clock = Arc::clone(&now);
+    let kms = Kms::start_with(move |config| {
+        config.clock = Arc::new(move || *clock.lock().unwrap());
+        config.quota = Quota { per_second: 1, burst: 2 };
+    })
+    .await;
+    let (client, key) = with_key(&kms).await;
+    let encrypt = || client.encrypt().key_id(&key).plaintext(Blob::new("x")).send();
+    encrypt().await.unwrap();
+    encrypt().await.unwrap();
+    assert_eq!(refusal(encrypt().await), ("ThrottlingException".into(), Some(THROTTLED.into())));
+    // Only cryptography counts.
+    client.describe_key().key_id(&key).send().await.unwrap();
+    *now.lock().unwrap() += Duration::from_secs(1);
+    encrypt().await.unwrap();
+    assert_eq!(refusal(encrypt().await).0, "ThrottlingException");
+}
