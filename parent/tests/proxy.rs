@@ -291,3 +291,23 @@ async fn two_servers_on_one_socket_are_refused() {
     assert!(!host_socket(base, 8000).exists());
     Listener::bind_all(&enclaves, 8000).unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_resets_ends_its_own_connection_and_no_other() {
+    let (listener, address) = server().await;
+    let proxy = Running::start(to(vec![address], Limits::default()));
+    let (mut first, mut second) = (proxy.open().await, proxy.open().await);
+    let (one, _) = listener.accept().await.unwrap();
+    let (mut two, _) = listener.accept().await.unwrap();
+    // Which of them is whose connection does not matter: the one that is reset ends, the other goes on.
+    one.set_zero_linger().unwrap();
+    drop(one);
+    two.write_all(b"x").await.unwrap();
+    let mut heard = [[0; 1]; 2];
+    let [a, b] = &mut heard;
+    let counts = tokio::join!(first.read(a), second.read(b));
+    let mut counts = [counts.0.unwrap_or(0), counts.1.unwrap_or(0)];
+    counts.sort_unstable();
+    assert_eq!(counts, [0, 1]);
+    proxy.counts(|c| c.active == 1 && c.failed == 1).await;
+}
