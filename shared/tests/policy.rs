@@ -44,6 +44,7 @@ fn reads_a_policy_and_fills_in_defaults() {
     let policy = Policy::parse(GOOD.as_bytes()).unwrap();
     assert_eq!(policy.kms.host, "kms.eu-west-1.amazonaws.com");
     assert_eq!((policy.limits.payload, policy.limits.record, policy.limits.jobs), (64 << 30, 4 << 20, 64));
+    assert_eq!(policy.kms.deadline_seconds, 30);
     assert!(!policy.allow_non_committing);
     assert_eq!(policy.release.len(), 2);
 }
@@ -68,6 +69,14 @@ fn refuses_what_its_author_cannot_have_meant() {
         (GOOD.replace(arn, &arn.replace("eu-west-1", "us-east-1")), "is not in the region eu-west-1"),
         (GOOD.replace(&format!("[\"{arn}\"]"), "[]"), "list at least one full key ARN"),
         (GOOD.replace(&format!("[\"{arn}\"]"), &format!("[\"{arn}\", \"{arn}\"]")), "is listed twice"),
+        (
+            GOOD.replace("region =", "deadline_seconds = 0\nregion ="),
+            "[kms] deadline_seconds: write 1 to 120",
+        ),
+        (
+            GOOD.replace("region =", "deadline_seconds = 121\nregion ="),
+            "[kms] deadline_seconds: write 1 to 120",
+        ),
         (GOOD.replace("object = { signed = true }", ""), "object is missing"),
         (GOOD.replace("{ signed = true }", "{ equals = \"x\" }"), "no pair is signed"),
         (GOOD.replace("{ signed = true }", "{ signed = false }"), "write exactly one of"),

@@ -49,8 +49,6 @@ use tls::Tls;
 
 /// Calls under way at once. Each has a connection: 16 × 64 KiB of buffers = 1 MiB at worst.
 const MAX_CALLS: usize = 16;
-/// How long one release may take, attempts and pauses together: throttling of some seconds is sat out.
-const RELEASE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the measured policy says about KMS.
 #[derive(Debug, Clone)]
@@ -78,7 +76,7 @@ impl From<&Policy> for KmsConfig {
             roots: policy.kms.roots.clone(),
             policy: policy.digest,
             cache: CacheLimits { entries, age: Duration::from_secs(age_seconds), messages, bytes },
-            deadline: RELEASE_DEADLINE,
+            deadline: Duration::from_secs(policy.kms.deadline_seconds),
         }
     }
 }

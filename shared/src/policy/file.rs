@@ -17,6 +17,10 @@ use crate::limits::{MAX_FIELDS, MAX_POLICY_BYTES};
 const REQUIRED_PAIRS: [&str; 4] = ["tenant", "object", "purpose", "version"];
 /// Most jobs at once: each may buffer a message frame, a record and a few transport frames.
 const MAX_JOBS: usize = 1024;
+/// How long one release may take if the policy does not say, in seconds: throttling of some seconds is sat out.
+const DEFAULT_KMS_DEADLINE_SECONDS: u64 = 30;
+/// The longest that a policy may allow, in seconds: a job holds its turn all the while.
+const MAX_KMS_DEADLINE_SECONDS: u64 = 120;
 /// Longest record that a policy may allow, in bytes.
 const MAX_RECORD_BYTES: u64 = 64 << 20;
 
@@ -70,6 +74,7 @@ struct KmsTable {
     keys: Vec<KeyArn>,
     endpoint: Option<String>,
     roots: Option<String>,
+    deadline_seconds: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -175,7 +180,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Policy, PolicyError> {
 }
 
 fn kms(table: KmsTable) -> Result<Kms, PolicyError> {
-    let KmsTable { region, keys, endpoint, roots } = table;
+    let KmsTable { region, keys, endpoint, roots, deadline_seconds } = table;
     let word = |s: &str, extra: &[u8]| {
         !s.is_empty()
             && s.bytes()
@@ -206,7 +211,11 @@ fn kms(table: KmsTable) -> Result<Kms, PolicyError> {
     if roots.as_ref().is_some_and(|pem| !pem.contains("-----BEGIN CERTIFICATE-----")) {
         return Err(meaning("[kms] roots", "write certificates in PEM"));
     }
-    Ok(Kms { region, host, roots, keys })
+    let deadline_seconds = deadline_seconds.unwrap_or(DEFAULT_KMS_DEADLINE_SECONDS);
+    if !(1..=MAX_KMS_DEADLINE_SECONDS).contains(&deadline_seconds) {
+        return Err(meaning("[kms] deadline_seconds", format!("write 1 to {MAX_KMS_DEADLINE_SECONDS}")));
+    }
+    Ok(Kms { region, host, roots, keys, deadline_seconds })
 }
 
 fn context(tables: BTreeMap<String, RuleTable>) -> Result<ContextRules, PolicyError> {

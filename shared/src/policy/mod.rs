@@ -52,6 +52,8 @@ pub struct Kms {
     pub roots: Option<String>,
     /// The keys that may release data keys, by full ARN.
     pub keys: Vec<KeyArn>,
+    /// How long one release may take, attempts and pauses together, in seconds.
+    pub deadline_seconds: u64,
 }
 
 /// `[limits]`
