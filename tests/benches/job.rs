@@ -203,7 +203,7 @@ impl Bench {
     async fn small(&self) -> Result<()> {
         let message = self.message(1024)?;
         let mut conversation = self.conversation().await?;
-        let mut echo = Echo::start().await?;
+        let mut echo = Echo::start()?;
         let (mut jobs, mut trips) = (Vec::new(), Vec::new());
         for _ in 0..SMALL_JOBS {
             let request = self.request()?;
@@ -253,7 +253,7 @@ impl Bench {
         for task in tasks {
             task.await??;
         }
-        Ok((each * connections) as f64 / begin.elapsed().as_secs_f64())
+        Ok(f64::from(u32::try_from(each * connections)?) / begin.elapsed().as_secs_f64())
     }
 
     /// The enclave's memory over a 4 GiB job, from its own high-water mark.
@@ -348,7 +348,7 @@ struct Echo {
 }
 
 impl Echo {
-    async fn start() -> Result<Self> {
+    fn start() -> Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         theirs.set_nonblocking(true)?;
         ours.set_nonblocking(true)?;
