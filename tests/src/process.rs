@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
 /// For a process to become ready or to end, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The `adyton-sim` of this build. It stands beside the test executables; if it is missing or older
 /// than its sources, it is built first.
