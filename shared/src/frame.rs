@@ -319,3 +319,26 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(self.stream.shutdown().await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINES: Deadlines = Deadlines { idle: Duration::from_secs(1), frame: Duration::from_secs(1) };
+
+    // S-10
+    #[tokio::test]
+    async fn a_length_over_the_limit_is_refused_before_anything_is_allocated() {
+        for (number, limit) in [(1, MAX_CONTROL_BYTES), (2, MAX_FRAME_BYTES), (3, 0)] {
+            for announced in [limit + 1, u32::MAX] {
+                let header = [&[number][..], &announced.to_be_bytes()].concat();
+                let mut into = Vec::new();
+                let refused = FrameReader::new(&header[..], DEADLINES).next(&mut into).await;
+                assert!(
+                    matches!(refused, Err(FrameError::TooLarge { announced: a, limit: l }) if (a, l) == (announced, limit))
+                );
+                assert_eq!(into.capacity(), 0);
+            }
+        }
+    }
+}
