@@ -274,21 +274,30 @@ async fn a_key_that_is_disabled_or_changed_while_a_job_runs_ends_it_by_name() {
 #[tokio::test]
 async fn throttling_and_failures_are_sat_out_within_the_deadline_and_named_after_it() {
     let world = World::start().await;
+    // The pauses between attempts are random: this one has time for many.
+    let patient = |policy: String| policy.replace("deadline_seconds = 3", "deadline_seconds = 60");
+    let enclave = world.enclave(patient).await;
+    let parent = HostileParent::start(&enclave.socket, world.info.kms_port, wallet(&world));
+    let requester = world.requester_at(&enclave.socket);
+    let message = Recipe::of("a").seal(&world.kms("owner").await, &enclave.key, b"data").await;
+    for faults in [
+        Faults { throttle_until_unix_ms: now_ms() + 1000, ..Faults::default() },
+        Faults { throttle_next: 2, ..Faults::default() },
+        Faults { fail_next: 2, ..Faults::default() },
+        Faults { drop_next: 2, ..Faults::default() },
+        Faults { latency_ms: 300, ..Faults::default() },
+    ] {
+        world.faults(faults.clone()).await;
+        let done = requester.run("a", digest_job(), &message.bytes).await;
+        assert!(done.is_ok(), "{faults:?}: {done:?}");
+    }
+    drop(parent);
+
+    world.faults(Faults::default()).await;
     let enclave = world.enclave(|policy| policy).await;
     let parent = HostileParent::start(&enclave.socket, world.info.kms_port, wallet(&world));
     let requester = world.requester_at(&enclave.socket);
     let message = Recipe::of("a").seal(&world.kms("owner").await, &enclave.key, b"data").await;
-    let until = now_ms() + 1000;
-    for faults in [
-        Faults { throttle_until_unix_ms: until, ..Faults::default() },
-        Faults { throttle_next: 1, ..Faults::default() },
-        Faults { fail_next: 1, ..Faults::default() },
-        Faults { drop_next: 1, ..Faults::default() },
-        Faults { latency_ms: 300, ..Faults::default() },
-    ] {
-        world.faults(faults.clone()).await;
-        assert!(requester.run("a", digest_job(), &message.bytes).await.is_ok(), "{faults:?}");
-    }
     world.faults(Faults { throttle_until_unix_ms: now_ms() + 600_000, ..Faults::default() }).await;
     assert_eq!(code(requester.run("a", digest_job(), &message.bytes).await), ErrorCode::KmsThrottled);
     world.faults(Faults { fail_next: u32::MAX, ..Faults::default() }).await;
