@@ -51,6 +51,7 @@ impl Admitted {
         enclave.replay.take(request.id, request.expires, started / 1000).map_err(
             |refusal| match refusal {
                 ReplayRefusal::Seen => ErrorCode::RequestReplayed,
+                ReplayRefusal::Expired => ErrorCode::RequestExpired,
                 ReplayRefusal::Full => ErrorCode::ReplayMemoryFull,
             },
         )?;

@@ -13,6 +13,8 @@ const MAX_REMEMBERED: usize = 65_536;
 pub enum ReplayRefusal {
     /// It was seen before.
     Seen,
+    /// It has expired by the latest time that was shown here.
+    Expired,
     /// No more can be remembered; forgetting one would allow its replay.
     Full,
 }
@@ -27,6 +29,8 @@ pub struct ReplayMemory {
 struct Seen {
     ids: HashSet<JobId>,
     by_expiry: BTreeSet<(u64, JobId)>,
+    /// The latest time shown. Callers read the clock before they take the lock, so times can come out of order.
+    now: u64,
 }
 
 impl ReplayMemory {
@@ -36,6 +40,12 @@ impl ReplayMemory {
     /// [`ReplayRefusal`].
     pub fn take(&self, id: JobId, expires: u64, now: u64) -> Result<(), ReplayRefusal> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now.max(seen.now);
+        seen.now = now;
+        // What may have been forgotten already cannot be told from what is new.
+        if expires <= now {
+            return Err(ReplayRefusal::Expired);
+        }
         while let Some((expiry, old)) = seen.by_expiry.first().copied().filter(|(expiry, _)| *expiry <= now) {
             seen.by_expiry.remove(&(expiry, old));
             seen.ids.remove(&old);
@@ -71,6 +81,16 @@ mod tests {
         assert_eq!(memory.take(id(1), 200, 99), Err(ReplayRefusal::Seen));
         // An expired request is refused before it comes here, so its id may be forgotten.
         assert_eq!(memory.take(id(1), 200, 100), Ok(()));
+    }
+
+    // K-14
+    #[test]
+    fn an_id_that_another_call_has_just_forgotten_is_not_taken_by_one_with_an_earlier_time() {
+        let memory = ReplayMemory::default();
+        assert_eq!(memory.take(id(1), 100, 50), Ok(()));
+        assert_eq!(memory.take(id(2), 200, 100), Ok(()));
+        assert_eq!(memory.take(id(1), 100, 99), Err(ReplayRefusal::Expired));
+        assert_eq!(memory.take(id(2), 200, 99), Err(ReplayRefusal::Seen));
     }
 
     #[test]
