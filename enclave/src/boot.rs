@@ -85,6 +85,8 @@ pub struct Enclave {
     pub(crate) keys: KeyService,
     pub(crate) replay: ReplayMemory,
     pub(crate) jobs: Arc<Semaphore>,
+    /// For large message frames, see [`crate::payload`].
+    pub(crate) memory: Semaphore,
     pub(crate) events: Arc<dyn Events>,
 }
 
@@ -125,8 +127,9 @@ pub async fn boot(platform: Platform, policy_file: &[u8]) -> Result<Arc<Enclave>
         Arc::clone(&clock) as Arc<dyn TimeSource>,
     )?;
     let jobs = Arc::new(Semaphore::new(policy.limits.jobs));
+    let memory = crate::payload::memory();
     let replay = ReplayMemory::default();
-    Ok(Arc::new(Enclave { policy, identity, attester, clock, keys, replay, jobs, events }))
+    Ok(Arc::new(Enclave { policy, identity, attester, clock, keys, replay, jobs, memory, events }))
 }
 
 fn check_kernel(kernel: &dyn Kernel) -> Result<(), BootError> {

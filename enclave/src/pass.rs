@@ -67,7 +67,16 @@ impl Opened {
                     if plaintext_bytes > limits.payload {
                         return Err(ErrorCode::PayloadTooLarge.into());
                     }
-                    pipeline.push(plaintext, &mut output).map_err(refusal)?;
+                    // Also if the job fails later: the key has opened them.
+                    lease.charge(plaintext.len() as u64);
+                    // A frame can be long, and its result three times as long: it leaves in parts.
+                    for part in plaintext.chunks(OUTPUT_CHUNK_BYTES) {
+                        pipeline.push(part, &mut output).map_err(refusal)?;
+                        if output.len() >= OUTPUT_CHUNK_BYTES {
+                            gate.pass(&mut output)?;
+                            gate.flush().await?;
+                        }
+                    }
                     payload.consume(consumed);
                 }
                 Step::End { consumed } => {
@@ -75,12 +84,7 @@ impl Opened {
                     break;
                 }
             }
-            if output.len() >= OUTPUT_CHUNK_BYTES {
-                gate.pass(&mut output)?;
-                gate.flush().await?;
-            }
         }
-        lease.charge(plaintext_bytes);
         let counts = pipeline.finish(&mut output).map_err(refusal)?;
         gate.pass(&mut output)?;
         let (input_digest, input_bytes) = payload.finish().await?;
