@@ -9,11 +9,13 @@
 //! are repeated and short ones continued (S-5).
 //! Source: `docs/protocol.md` §2.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use crate::error_code::ErrorCode;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
@@ -116,10 +118,11 @@ pub struct Deadlines {
 }
 
 /// Reads frames from a stream.
-#[derive(Debug)]
+///
+/// What it has read ahead may be a credential, so it is wiped and never printed.
 pub struct FrameReader<R> {
     stream: R,
-    ahead: Box<[u8]>,
+    ahead: Zeroizing<Box<[u8]>>,
     start: usize,
     end: usize,
     deadlines: Deadlines,
@@ -128,7 +131,13 @@ pub struct FrameReader<R> {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `stream`.
     pub fn new(stream: R, deadlines: Deadlines) -> Self {
-        Self { stream, ahead: vec![0; AHEAD_BYTES].into_boxed_slice(), start: 0, end: 0, deadlines }
+        Self {
+            stream,
+            ahead: Zeroizing::new(vec![0; AHEAD_BYTES].into_boxed_slice()),
+            start: 0,
+            end: 0,
+            deadlines,
+        }
     }
 
     /// Other deadlines from now on.
@@ -238,18 +247,31 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
+impl<R> fmt::Debug for FrameReader<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FrameReader(..)")
+    }
+}
+
 /// Writes frames to a stream.
-#[derive(Debug)]
+///
+/// What is queued may be a result's key, so it is wiped and never printed.
 pub struct FrameWriter<W> {
     stream: W,
-    buffer: Vec<u8>,
+    buffer: Zeroizing<Vec<u8>>,
     deadline: Duration,
+}
+
+impl<W> fmt::Debug for FrameWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FrameWriter(..)")
+    }
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// Writes to `stream`.
     pub fn new(stream: W, deadlines: Deadlines) -> Self {
-        Self { stream, buffer: Vec::new(), deadline: deadlines.frame }
+        Self { stream, buffer: Zeroizing::default(), deadline: deadlines.frame }
     }
 
     /// Adds a frame to what is written next. Nothing is sent before [`FrameWriter::flush`], so that small
@@ -340,5 +362,18 @@ mod tests {
                 assert_eq!(into.capacity(), 0);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn neither_end_prints_what_it_holds() {
+        let mut stream = Vec::new();
+        let mut writer = FrameWriter::new(&mut stream, DEADLINES);
+        writer.queue(Kind::Data, &[0xA5; 3]).unwrap();
+        assert_eq!(format!("{writer:?}"), "FrameWriter(..)");
+        writer.send(Kind::Data, &[0xA5; 3]).await.unwrap();
+        let mut reader = FrameReader::new(stream.as_slice(), DEADLINES);
+        assert_eq!(reader.next(&mut Vec::new()).await.unwrap(), Kind::Data);
+        assert!(reader.has_buffered());
+        assert_eq!(format!("{reader:?}"), "FrameReader(..)");
     }
 }
