@@ -204,7 +204,9 @@ fn every_other_document_is_refused_with_its_code() {
     refuses(&genuine, "2026-06-01T00:00:00Z", &any, "expired");
     refuses(&genuine, "2026-01-03T12:00:00Z", &any, "not_yet_valid");
     let other = format!("0={}", "ab".repeat(48));
-    refuses(&genuine, ITS_TIME, &["--pcr", &other], "pcr_mismatch");
+    let (first, second) = (pcr(1), pcr(2));
+    let other = ["--pcr", &other, "--pcr", &first, "--pcr", &second];
+    refuses(&genuine, ITS_TIME, &other, "pcr_mismatch");
     refuses(&genuine, ITS_TIME, &["--any-image", "--nonce", &"00".repeat(16)], "nonce_absent");
     refuses(&vector(DEBUG), DEBUG_TIME, &any, "debug_mode");
     let changed = vector("invalid-2022-11-09-eu-west-1-veracruz-bad-signature.cbor");
@@ -408,12 +410,14 @@ fn settings_are_strict_and_relative_to_their_file() {
     scratch.write("data.enc", "x");
     scratch.job_flags();
     std::fs::create_dir(scratch.path("there")).unwrap();
-    let settings = "enclave = \"unix:v.sock\"\nroot = \"aws\"\npcrs = { 0 = \"PCR\" }\n[requester]\nname = \"billing\"\nkey = \"../billing.key\"\n"
+    let settings = "enclave = \"unix:v.sock\"\nroot = \"aws\"\npcrs = { 0 = \"PCR\", 1 = \"PCR\", 2 = \"PCR\" }\n[requester]\nname = \"billing\"\nkey = \"../billing.key\"\n"
         .replace("PCR", &"ab".repeat(48));
     scratch.write("there/adyton.toml", &settings);
     let run = ["run", "job.toml", "data.enc", "-o", "out", "--config"];
     let ended = scratch.run(&[&run[..], &["there/adyton.toml"]].concat());
     ended.fails(3, "no enclave answers at unix:there/v.sock", "running");
+    let twice = ["there/adyton.toml", "--tenant", "acme", "--claim", "tenant=other"];
+    scratch.run(&[&run[..], &twice].concat()).fails(2, "tenant is given twice", "each once");
     scratch.write("there/wrong.toml", &format!("colour = \"red\"\n{settings}"));
     scratch.run(&[&run[..], &["there/wrong.toml"]].concat()).fails(2, "line 1", "known are enclave");
     scratch.run(&[&run[..], &["nowhere.toml"]].concat()).fails(5, "nowhere.toml", "check the path");

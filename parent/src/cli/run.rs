@@ -101,13 +101,14 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
     let receipt_target = receipt_target(receipt.clone(), &target, *force)?;
     let (name, key) = who(requester.clone(), requester_key.clone(), &config)?;
     let trust = trust.clone().resolve(&config)?;
+    let claimed = claims(&arguments)?;
     let (payload, length) = open(input).await?;
     let address = address(enclave.clone(), &config)?;
 
     let mut conversation =
         Conversation::new(dial(&address, JOB_PORT).await.map_err(|error| no_enclave(&address, &error))?);
     let enclave = challenge(&mut conversation, &trust.anchor, &trust.expectations).await?;
-    let (request, signed) = sign_request(enclave.id, &name, &key, claims(&arguments), job)?;
+    let (request, signed) = sign_request(enclave.id, &name, &key, claimed, job)?;
     let bar = progress(length, json);
     let mut tell = |sent| bar.set_position(sent);
     let upload = Upload { payload, hash: true, progress: &mut tell };
@@ -192,12 +193,20 @@ fn who(
     Ok((name, key))
 }
 
-fn claims(arguments: &RunArgs) -> BTreeMap<String, String> {
+/// What the payload must say, each once: of two values for one pair either could have been meant.
+fn claims(arguments: &RunArgs) -> Result<BTreeMap<String, String>, Failure> {
     let RunArgs { tenant, object, version, claims, .. } = arguments;
     let named =
         [("tenant", tenant.clone()), ("object", object.clone()), ("version", version.map(|v| v.to_string()))];
     let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-    named.chain(claims.iter().cloned()).collect()
+    let mut all = BTreeMap::new();
+    for (key, value) in named.chain(claims.iter().cloned()) {
+        if all.contains_key(&key) {
+            return Err(usage(format!("the claim {key} is given twice"), "give each once"));
+        }
+        all.insert(key, value);
+    }
+    Ok(all)
 }
 
 /// The input and, if it has one, its length.

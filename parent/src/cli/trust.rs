@@ -9,6 +9,9 @@ use super::config::ClientConfig;
 use super::failure::{bad_file, usage};
 use crate::exit::Failure;
 
+/// The measurements that name an image together.
+const IMAGE_PCRS: [u8; 3] = [0, 1, 2];
+
 /// Flags of every command that judges a document.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct TrustArgs {
@@ -71,6 +74,15 @@ impl TrustArgs {
                 wanted.insert(index, value);
             }
         }
+        // PCR8 is equal for all images of one signer, PCR16 is whatever an enclave says of itself, and bytes can
+        // move between PCR1 and PCR2 without changing PCR0 (V-5, V-7).
+        if let Some(index) = IMAGE_PCRS.iter().find(|index| !wanted.is_empty() && !wanted.contains_key(index))
+        {
+            return Err(usage(
+                format!("PCR{index} is not among the expected measurements"),
+                "one image is named by PCR0, PCR1 and PCR2 together: give all three with --pcr",
+            ));
+        }
         let expectations = if any_image {
             Expectations::any_image()
         } else {
@@ -83,5 +95,28 @@ impl TrustArgs {
         };
         let expectations = if allow_debug { expectations.danger_allow_debug() } else { expectations };
         Ok(Trust { anchor, expectations })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(indexes: &[u8]) -> Result<Trust, Failure> {
+        let pcrs = indexes.iter().map(|index| (*index, [7; 48])).collect();
+        TrustArgs { root: Some("aws".to_owned()), pcrs, ..TrustArgs::default() }
+            .resolve(&ClientConfig::default())
+    }
+
+    // V-5, V-7, V-8, V-12
+    #[test]
+    fn measurements_that_name_no_image_are_refused() {
+        for indexes in [&[0][..], &[0, 1], &[1, 2], &[3], &[4], &[8], &[16], &[0, 2, 8, 16]] {
+            let refused = resolve(indexes).err().unwrap();
+            assert!(refused.message.contains("is not among the expected measurements"), "{indexes:?}");
+        }
+        assert!(resolve(&[]).is_err());
+        assert!(resolve(&[0, 1, 2]).is_ok());
+        assert!(resolve(&[0, 1, 2, 8, 16]).is_ok());
     }
 }

@@ -50,9 +50,9 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let forge = Forge::new();
         std::fs::write(folder.path().join("root.pem"), forge.root_pem()).unwrap();
-        let pcr = "07".repeat(48);
+        let [pcr, first, second] = ["07", "01", "02"].map(|byte| byte.repeat(48));
         let settings = format!(
-            "enclave = \"unix:v.sock\"\nroot = \"root.pem\"\npcrs = {{ 0 = \"{pcr}\" }}\n\
+            "enclave = \"unix:v.sock\"\nroot = \"root.pem\"\npcrs = {{ 0 = \"{pcr}\", 1 = \"{first}\", 2 = \"{second}\" }}\n\
              [requester]\nname = \"billing\"\nkey = \"billing.key\"\n"
         );
         std::fs::write(folder.path().join("adyton.toml"), settings).unwrap();
@@ -268,9 +268,10 @@ async fn a_challenge_is_kept_and_another_image_gets_no_job() {
     assert_eq!(attested.status.code(), Some(0), "{}", String::from_utf8_lossy(&attested.stderr));
     assert!(String::from_utf8_lossy(&attested.stdout).starts_with("accepted: "));
     assert_eq!(scene.new_files(), ["enclave.cbor"]);
-    let other = format!("0={}", "08".repeat(48));
-    for arguments in [run_to("out", &["--pcr", &other, "--json"]), vec!["attest", "--pcr", &other, "--json"]]
-    {
+    let [zero, one, two] =
+        [(0, "08"), (1, "01"), (2, "02")].map(|(n, byte)| format!("{n}={}", byte.repeat(48)));
+    let other = ["--json", "--pcr", &zero, "--pcr", &one, "--pcr", &two];
+    for arguments in [run_to("out", &other), [&["attest"][..], &other].concat()] {
         let ended = scene.adyton(&arguments).await;
         assert_eq!((ended.status.code(), &json(&ended.stderr)["code"]), (Some(1), &"pcr_mismatch".into()));
     }
