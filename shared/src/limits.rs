@@ -3,7 +3,7 @@
 /// Longest write to a real vsock, in bytes: larger packets are corrupted by some guest kernels (S-9).
 pub const MAX_VSOCK_WRITE_BYTES: usize = 31 * 1024;
 
-/// Longest payload of one frame, in bytes. 128 connections × 256 KiB = 32 MiB at worst.
+/// Longest payload of one frame, in bytes. 256 conversations × 256 KiB = 64 MiB at worst.
 pub const MAX_FRAME_BYTES: u32 = 256 * 1024;
 
 /// Longest control message, in bytes: a signed request with a job of [`MAX_JOB_BYTES`] and its envelope.
