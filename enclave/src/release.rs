@@ -97,7 +97,7 @@ impl Computed {
             to: admitted.request.job.to,
             policy: enclave.policy.digest,
             records_in: counts.records_in,
-            records_out: counts.records_out,
+            records_out: Some(counts.records_out),
             started: admitted.started,
             finished: enclave.clock.unix_millis(),
         };

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::destination::{Destination, DestinationError};
 use crate::limits::{MAX_FIELD_PATH_BYTES, MAX_FIELDS, MAX_JOB_STEPS};
 
 /// What to do with one payload.
@@ -70,22 +71,6 @@ pub enum DigestAlgorithm {
     /// FIPS 180-4.
     #[serde(rename = "sha-256")]
     Sha256,
-}
-
-/// Where the result goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Destination {
-    /// To the parent, readable.
-    Parent,
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Parent => f.write_str("parent"),
-        }
-    }
 }
 
 /// One part of a [`FieldPath`].

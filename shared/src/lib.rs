@@ -13,11 +13,13 @@
     clippy::arithmetic_side_effects
 )]
 
+pub mod age;
 pub mod arn;
 pub mod capped;
 pub mod cbor;
 pub mod context;
 pub mod cose;
+pub mod destination;
 pub mod envelope;
 pub mod error_code;
 pub mod frame;

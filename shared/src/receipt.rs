@@ -45,8 +45,8 @@ pub struct Receipt {
     pub policy: PolicyDigest,
     /// Records read; 0 where the input is not looked at as records.
     pub records_in: u64,
-    /// Records let out.
-    pub records_out: u64,
+    /// Records let out; not said of a result whose length is padded.
+    pub records_out: Option<u64>,
     /// When the job was admitted.
     pub started: u64,
     /// When the receipt was signed.
@@ -134,7 +134,7 @@ mod tests {
             to: Destination::Parent,
             policy: PolicyDigest::of(b"policy"),
             records_in: 1,
-            records_out: 1,
+            records_out: Some(1),
             started: 1,
             finished: 2,
         };

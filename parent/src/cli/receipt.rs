@@ -85,14 +85,21 @@ pub(super) fn describe(verified: &VerifiedReceipt) {
         receipt.input_digest, receipt.input_bytes, receipt.records_in
     );
     println!(
-        "output     {} ({} bytes, {} records)",
-        receipt.output_digest, receipt.output_bytes, receipt.records_out
+        "output     {} ({} bytes, {})",
+        receipt.output_digest,
+        receipt.output_bytes,
+        records(receipt.records_out)
     );
     println!("key        {}", receipt.key);
     println!("policy     {}", receipt.policy);
     println!("finished   {}", UnixMillis(receipt.finished));
     println!("enclave    {enclave}");
     println!("module     {}", document.module_id);
+}
+
+/// A number of records, unless padding keeps it secret.
+pub(super) fn records(count: Option<u64>) -> String {
+    count.map_or_else(|| "padded".to_owned(), |count| format!("{count} records"))
 }
 
 /// A receipt as programs read it.

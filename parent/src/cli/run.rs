@@ -156,7 +156,9 @@ fn report(verified: &crate::client::VerifiedReceipt, target: &Target, json: bool
     } else if std::io::stderr().is_terminal() {
         eprintln!(
             "done: {} records in, {} out, {} bytes; the receipt verifies",
-            verified.receipt.records_in, verified.receipt.records_out, verified.receipt.output_bytes
+            verified.receipt.records_in,
+            receipt::records(verified.receipt.records_out),
+            verified.receipt.output_bytes
         );
     }
 }

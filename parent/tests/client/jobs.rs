@@ -79,7 +79,7 @@ pub(crate) fn receipt(request: &Request, payload: &[u8], result: &[u8]) -> Recei
         to: Destination::Parent,
         policy: POLICY,
         records_in: 0,
-        records_out: 0,
+        records_out: Some(0),
         started: now_ms(),
         finished: now_ms(),
     }

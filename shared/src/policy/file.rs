@@ -106,6 +106,8 @@ struct ReleaseTable {
     to: Destination,
     fields: Option<Vec<FieldEntry>>,
     digest: Option<bool>,
+    #[serde(default)]
+    pad: bool,
 }
 
 #[derive(Deserialize)]
@@ -160,14 +162,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Policy, PolicyError> {
     if version != 1 {
         return Err(meaning("version", format!("{version} is not supported; this release knows 1")));
     }
+    let kms = self::kms(kms)?;
     let requesters = requesters(requester)?;
     Ok(Policy {
         name,
         digest: PolicyDigest::of(bytes),
-        kms: self::kms(kms)?,
         allow_non_committing: envelope.allow_non_committing,
         context: self::context(context)?,
-        release: self::release(release, &requesters)?,
+        release: self::release(release, &requesters, &kms.region)?,
+        kms,
         requesters,
         limits: self::limits(&limits)?,
         cache: Cache {
@@ -267,11 +270,12 @@ fn requesters(tables: Vec<RequesterTable>) -> Result<BTreeMap<RequesterName, Req
 fn release(
     tables: Vec<ReleaseTable>,
     requesters: &BTreeMap<RequesterName, RequesterKey>,
+    region: &str,
 ) -> Result<Vec<ReleaseRule>, PolicyError> {
     let mut rules: Vec<ReleaseRule> = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         let place = format!("[[release]] number {}", index.saturating_add(1));
-        let ReleaseTable { requester, to, fields, digest } = table;
+        let ReleaseTable { requester, to, fields, digest, pad } = table;
         if !requesters.contains_key(&requester) {
             return Err(meaning(place, format!("there is no [[requester]] named {requester}")));
         }
@@ -280,7 +284,8 @@ fn release(
             (None, Some(true)) => Treatment::Digest,
             _ => return Err(meaning(place, "write exactly one of fields = […], digest = true")),
         };
-        let rule = ReleaseRule { requester, to, what };
+        self::destination(&place, &to, pad, region)?;
+        let rule = ReleaseRule { requester, to, what, pad };
         if rules.contains(&rule) {
             return Err(meaning(place, "the same rule is listed before"));
         }
@@ -290,6 +295,22 @@ fn release(
         return Err(meaning("[[release]]", "none is listed, so nothing could ever leave"));
     }
     Ok(rules)
+}
+
+fn destination(place: &str, to: &Destination, pad: bool, region: &str) -> Result<(), PolicyError> {
+    if pad && !to.is_sealed() {
+        let problem =
+            "pad = true hides a result's length, but the parent reads the result itself; leave it out";
+        return Err(meaning(place, problem));
+    }
+    match to {
+        // One endpoint is measured, and it serves one region.
+        Destination::Kms(key) if key.region() != region => {
+            let problem = format!("{key} is not in the region {region} of [kms]; replicate the key there");
+            Err(meaning(place, problem))
+        }
+        Destination::Parent | Destination::Age(_) | Destination::Kms(_) => Ok(()),
+    }
 }
 
 fn fields(place: &str, entries: Vec<FieldEntry>) -> Result<Vec<FieldRule>, PolicyError> {

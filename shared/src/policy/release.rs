@@ -17,6 +17,8 @@ pub struct ReleaseRule {
     pub to: Destination,
     /// What may leave.
     pub what: Treatment,
+    /// Whether the result is padded to a size class before it is sealed.
+    pub pad: bool,
 }
 
 /// What a rule lets out.

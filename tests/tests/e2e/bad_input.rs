@@ -191,7 +191,7 @@ async fn records_that_are_not_of_the_declared_format_are_refused_by_name() {
     let message = Recipe::of("a").seal(&owner, &world.key(), good).await;
     let done = requester.run("a", mask_job(Input::Ndjson), &message.bytes).await.expect("a good job");
     assert_eq!(done.output, b"{\"id\":\"1\",\"email\":\"*************\"}\n");
-    assert_eq!((done.receipt.receipt.records_in, done.receipt.receipt.records_out), (1, 1));
+    assert_eq!((done.receipt.receipt.records_in, done.receipt.receipt.records_out), (1, Some(1)));
     world.stop().await;
 }
 
