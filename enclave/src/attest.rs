@@ -37,7 +37,7 @@ pub enum ChallengeError {
 /// The one way to the NSM's attestation.
 pub struct Attester {
     nsm: Arc<dyn Nsm>,
-    device: Semaphore,
+    device: Arc<Semaphore>,
     rate: Mutex<Rate>,
     nonces: Mutex<Nonces>,
 }
@@ -47,7 +47,7 @@ impl Attester {
     pub fn new(nsm: Arc<dyn Nsm>) -> Self {
         Self {
             nsm,
-            device: Semaphore::new(1),
+            device: Arc::new(Semaphore::new(1)),
             rate: Mutex::new(Rate { tokens: CHALLENGES_A_SECOND, filled: Instant::now() }),
             nonces: Mutex::default(),
         }
@@ -95,14 +95,21 @@ impl Attest for Attester {
         nonce: Option<Vec<u8>>,
     ) -> BoxFuture<'_, Result<Vec<u8>, AttestError>> {
         Box::pin(async move {
-            let _turn = self.device.acquire().await.map_err(|_| AttestError::Unavailable)?;
+            let turn =
+                Arc::clone(&self.device).acquire_owned().await.map_err(|_| AttestError::Unavailable)?;
             let nsm = Arc::clone(&self.nsm);
             let request = Request::Attestation {
                 user_data: Some(ByteBuf::from(user_data)),
                 nonce: nonce.map(ByteBuf::from),
                 public_key: Some(ByteBuf::from(public_key)),
             };
-            match tokio::task::spawn_blocking(move || nsm.process(request)).await {
+            let work = move || {
+                let response = nsm.process(request);
+                // Not before: the device is busy also when nobody waits for it any more.
+                drop(turn);
+                response
+            };
+            match tokio::task::spawn_blocking(work).await {
                 Ok(Response::Attestation { document }) => Ok(document),
                 _ => Err(AttestError::Unavailable),
             }
@@ -201,6 +208,34 @@ mod tests {
         assert_eq!(Statement::parse(&user_data), Ok(statement));
         assert_eq!(attester.challenge(ID, POLICY, &nonce(1)).await, Err(ChallengeError::NonceReused));
         assert!(attester.challenge(ID, POLICY, &nonce(2)).await.is_ok());
+    }
+
+    /// Says that it works, and works until it is told to end.
+    struct Held(tokio::sync::Notify, Mutex<std::sync::mpsc::Receiver<()>>);
+
+    impl Nsm for Held {
+        fn process(&self, _: Request) -> Response {
+            self.0.notify_one();
+            let _ = self.1.lock().unwrap().recv();
+            Response::Attestation { document: Vec::new() }
+        }
+    }
+
+    // T-6
+    #[tokio::test]
+    async fn a_caller_that_gives_up_leaves_the_turn_with_the_device() {
+        let (end, held) = std::sync::mpsc::channel();
+        let nsm = Arc::new(Held(tokio::sync::Notify::new(), Mutex::new(held)));
+        let attester = Attester::new(Arc::clone(&nsm) as Arc<dyn Nsm>);
+        tokio::select! {
+            _ = attester.identity(ID, POLICY, None) => panic!("it has not ended"),
+            () = nsm.0.notified() => {}
+        }
+        assert_eq!(attester.device.available_permits(), 0, "the device still works for who has left");
+        end.send(()).unwrap();
+        end.send(()).unwrap();
+        assert!(attester.identity(ID, POLICY, None).await.is_ok());
+        assert_eq!(attester.device.available_permits(), 1);
     }
 
     // T-6
