@@ -5,6 +5,7 @@
 mod admission;
 mod boot;
 mod conversation;
+mod corruption;
 mod deadlines;
 mod identity;
 mod world;

@@ -30,7 +30,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, duplex};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf, duplex};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -401,7 +401,7 @@ impl Running {
     pub(crate) fn dial(&self) -> Talk {
         let (near, far) = duplex(64 * 1024);
         self.arrive(Ok(Box::new(far)));
-        Talk::over(near)
+        Talk::over(Box::new(near))
     }
 
     /// Has the listener return this.
@@ -452,8 +452,8 @@ impl Running {
 
 /// One conversation, from the parent's side.
 pub(crate) struct Talk {
-    reader: FrameReader<ReadHalf<DuplexStream>>,
-    writer: FrameWriter<WriteHalf<DuplexStream>>,
+    reader: FrameReader<ReadHalf<Stream>>,
+    writer: FrameWriter<WriteHalf<Stream>>,
 }
 
 /// A job that was done.
@@ -467,7 +467,7 @@ pub(crate) struct Finished {
 }
 
 impl Talk {
-    pub(crate) fn over(stream: DuplexStream) -> Self {
+    pub(crate) fn over(stream: Stream) -> Self {
         let (read, write) = tokio::io::split(stream);
         Self { reader: FrameReader::new(read, PATIENT), writer: FrameWriter::new(write, PATIENT) }
     }
@@ -526,8 +526,8 @@ impl Talk {
     }
 }
 
-async fn finish(reader: &mut FrameReader<ReadHalf<DuplexStream>>, id: JobId) -> Result<Finished, Refusal> {
-    let (mut frames, mut bytes) = (Vec::new(), Vec::new());
+async fn finish(reader: &mut FrameReader<ReadHalf<Stream>>, id: JobId) -> Result<Finished, Refusal> {
+    let (mut frames, mut bytes): (Vec<Vec<u8>>, _) = (Vec::new(), Vec::new());
     loop {
         match reader.next(&mut bytes).await.unwrap() {
             Kind::Data => frames.push(std::mem::take(&mut bytes)),
@@ -541,7 +541,10 @@ async fn finish(reader: &mut FrameReader<ReadHalf<DuplexStream>>, id: JobId) -> 
         other @ FromEnclave::Document { .. } => panic!("no end of a job: {other:?}"),
     };
     let mut opener = ResultOpener::new(&done.key, id).unwrap();
-    let output = frames.iter_mut().flat_map(|frame| opener.open(frame).unwrap().to_vec()).collect();
+    let mut output = Vec::new();
+    for mut frame in frames {
+        output.extend_from_slice(opener.open(&mut frame).unwrap());
+    }
     let receipt = UnverifiedReceipt::parse(&done.receipt).unwrap();
     let document = receipt.document().to_vec();
     let AttestationDoc { public_key, timestamp: document_ms, .. } = parsed(&document);
