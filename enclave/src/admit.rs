@@ -49,6 +49,9 @@ impl Admitted {
             return Err(ErrorCode::ReleaseNoRule.into());
         }
         policy.rule_for(&request.requester, &request.job.to, &outcome).map_err(release_code)?;
+        if !request.job.keys().is_empty() {
+            return Err(ErrorCode::KeyUnknown.into());
+        }
         policy.context.check_claims(&request.claims).map_err(context_code)?;
         let job_digest = request.job.digest().map_err(|_| ErrorCode::RequestMalformed)?;
         // The last check that can fail for the requester's own reasons is the one that uses the id up.
@@ -104,7 +107,7 @@ fn job_refusal(error: &adyton_shared::job::JobError) -> Refusal {
 
 fn release_code(refusal: ReleaseRefusal) -> ErrorCode {
     match refusal {
-        ReleaseRefusal::Field => ErrorCode::ReleaseFieldRefused,
+        ReleaseRefusal::Field | ReleaseRefusal::Open => ErrorCode::ReleaseFieldRefused,
         _ => ErrorCode::ReleaseNoRule,
     }
 }

@@ -90,6 +90,12 @@ codes! {
     ReleaseFieldRefused = 209, "release_field_refused", "a selected field is not in any release rule, or not with this treatment", "select only fields that the rule lists, masked where it says so";
     /// The memory of seen requests is full.
     ReplayMemoryFull = 210, "replay_memory_full", "too many unexpired requests are remembered", "wait until some have expired, or sign with a shorter lifetime";
+    /// The requester has asked for as many aggregates of this object as the rule allows.
+    AggregateBudgetSpent = 211, "aggregate_budget_spent", "the release rule allows no more aggregates of this object to this requester", "`budget` in the rule; it starts anew when the enclave does";
+    /// The memory of who has asked for how many aggregates is full.
+    BudgetMemoryFull = 212, "budget_memory_full", "too many requesters and objects are counted for aggregates", "the memory is emptied when the enclave starts";
+    /// A step needs a named key that the policy does not define.
+    KeyUnknown = 213, "key_unknown", "a step needs a key that the policy does not name", "`[keys]` in policy.toml lists named keys";
 
     // 3xx: unlock
     /// The payload's header is not an AWS Encryption SDK header.
@@ -151,7 +157,7 @@ codes! {
     /// A record is nested too deeply.
     RecordTooDeep = 502, "record_too_deep", "a record is nested too deeply", "the limit is in docs/policy.md";
     /// A step met a value of a type that it cannot treat.
-    FieldType = 503, "field_type", "a step met a value that it cannot treat", "`mask` takes text and numbers";
+    FieldType = 503, "field_type", "a step met a value that it cannot treat", "docs/policy.md says which values each step takes";
     /// A column named by a step does not exist in the input.
     FieldMissing = 504, "field_missing", "a field named by a step does not exist", "compare the job's field names with the data";
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_NONCE_BYTES, MAX_REQUESTER_NAME_BYTES, MIN_NONCE_BYTES};
+use crate::limits::{MAX_NAME_BYTES, MAX_NONCE_BYTES, MIN_NONCE_BYTES};
 
 /// Why a text or some bytes are not the identifier that they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -173,58 +173,68 @@ impl From<Nonce> for serde_bytes::ByteBuf {
     }
 }
 
-/// What the policy calls a requester: 1 to 64 of `a-z 0-9 . _ -`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RequesterName(String);
+macro_rules! name_type {
+    ($(#[$doc:meta])+ $name:ident, $what:literal) => {
+        $(#[$doc])+
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
 
-impl RequesterName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RequesterName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for RequesterName {
-    type Error = IdError;
-    fn try_from(name: String) -> Result<Self, IdError> {
-        if name.is_empty() || name.len() > MAX_REQUESTER_NAME_BYTES {
-            return Err(IdError::Length {
-                what: "requester name",
-                length: name.len(),
-                wanted: "it has 1 to 64",
-            });
+        impl $name {
+            /// The name.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-        if name.bytes().all(allowed) {
-            Ok(Self(name))
-        } else {
-            Err(IdError::Form {
-                what: "requester name",
-                form: "lower-case letters, digits, dots, dashes and underscores",
-            })
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
         }
-    }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(name: String) -> Result<Self, IdError> {
+                if name.is_empty() || name.len() > MAX_NAME_BYTES {
+                    return Err(IdError::Length { what: $what, length: name.len(), wanted: "it has 1 to 64" });
+                }
+                let allowed =
+                    |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+                if name.bytes().all(allowed) {
+                    Ok(Self(name))
+                } else {
+                    Err(IdError::Form {
+                        what: $what,
+                        form: "lower-case letters, digits, dots, dashes and underscores",
+                    })
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(name: &str) -> Result<Self, IdError> {
+                Self::try_from(name.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+    };
 }
 
-impl FromStr for RequesterName {
-    type Err = IdError;
-    fn from_str(name: &str) -> Result<Self, IdError> {
-        Self::try_from(name.to_owned())
-    }
-}
-
-impl From<RequesterName> for String {
-    fn from(name: RequesterName) -> Self {
-        name.0
-    }
-}
+name_type!(
+    /// What the policy calls a requester: 1 to 64 of `a-z 0-9 . _ -`.
+    RequesterName, "requester name"
+);
+name_type!(
+    /// What the policy calls a named key, `[keys.NAME]`: 1 to 64 of `a-z 0-9 . _ -`.
+    KeyName, "key name"
+);
 
 /// A requester's Ed25519 public key; as text `ed25519:` and 32 bytes in base64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

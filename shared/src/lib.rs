@@ -19,6 +19,7 @@ pub mod capped;
 pub mod cbor;
 pub mod context;
 pub mod cose;
+pub mod decimal;
 pub mod destination;
 pub mod envelope;
 pub mod error_code;

@@ -69,8 +69,8 @@ pub const MAX_CLAIMS: usize = 32;
 /// Longest name or value of a claim, in bytes.
 pub const MAX_CLAIM_BYTES: usize = 1024;
 
-/// Longest name of a requester, in bytes.
-pub const MAX_REQUESTER_NAME_BYTES: usize = 64;
+/// Longest name of a requester or of a named key, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
 
 /// Longest policy file, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;

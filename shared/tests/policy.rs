@@ -1,6 +1,6 @@
 //! Policies: what is read, what is refused, and what a rule lets out.
 
-use adyton_shared::job::{Destination, FieldPath, Input, Job, Mask, Step};
+use adyton_shared::job::{Destination, FieldPath, Input, Job, Keyed, Mask, Rename, Step};
 use adyton_shared::policy::{Policy, PolicyError, ReleaseRefusal};
 
 const GOOD: &str = r#"
@@ -82,6 +82,14 @@ fn refuses_what_its_author_cannot_have_meant() {
         (GOOD.replace("{ signed = true }", "{ signed = false }"), "write exactly one of"),
         (GOOD.replace("digest = true", "digest = false"), "write exactly one of"),
         (GOOD.replace("digest = true", "digest = true\nfields = [\"id\"]"), "write exactly one of"),
+        (GOOD.replace("digest = true", ""), "write reveal = true if that is what you want"),
+        (GOOD.replace("digest = true", "reveal = false"), "and nowhere else"),
+        (GOOD.replace("digest = true", "digest = true\nreveal = true"), "write exactly one of"),
+        (GOOD.replace("digest = true", "aggregate = { minimum_group = 1 }"), "is that record"),
+        (GOOD.replace("digest = true", "aggregate = { budget = 1 }"), "missing field `minimum_group`"),
+        (GOOD.replace("digest = true", "aggregate = { minimum_group = 2, budget = 0 }"), "has no effect"),
+        (GOOD.replace("as = \"mask\", keep_last = 4", "as = \"token\", keep_last = 4"), "belongs to as"),
+        (GOOD.replace("as = \"mask\", keep_last = 4", "as = \"mask\", key = \"k\""), "belongs to as"),
         (GOOD.replace("\"id\",", "\"id\", \"card\","), "together with a part of it"),
         (
             GOOD.replace(
@@ -133,8 +141,73 @@ fn a_rule_lets_out_the_listed_fields_with_at_least_the_listed_treatment() {
     assert_eq!(ask(vec![select(&["card.pan"])]), Err(ReleaseRefusal::Field));
     assert_eq!(ask(vec![select(&["card"])]), Err(ReleaseRefusal::Field));
     assert_eq!(ask(vec![select(&["email"])]), Err(ReleaseRefusal::Field));
+    assert_eq!(ask(vec![]), Err(ReleaseRefusal::Open));
+    assert_eq!(ask(vec![mask("card.pan", 4)]), Err(ReleaseRefusal::Open));
     let other = "audit".parse().unwrap();
     let job = job(vec![select(&["id"])]);
     let refused = policy.rule_for(&other, &Destination::Parent, &job.outcome().unwrap());
     assert_eq!(refused.map(|_| ()), Err(ReleaseRefusal::NoRule));
+}
+
+fn rename(from: &str, to: &str) -> Step {
+    Step::Rename(Rename { from: FieldPath::parse(from).unwrap(), to: FieldPath::parse(to).unwrap() })
+}
+
+fn keyed(field: &str, key: &str) -> Keyed {
+    Keyed { fields: vec![FieldPath::parse(field).unwrap()], key: key.parse().unwrap() }
+}
+
+fn judged(fields: &str, steps: Vec<Step>) -> Result<(), ReleaseRefusal> {
+    let listed = "fields = [\"id\", { path = \"card.pan\", as = \"mask\", keep_last = 4 }]";
+    let policy = Policy::parse(GOOD.replace(listed, fields).as_bytes()).unwrap();
+    let outcome = job(steps).outcome().unwrap();
+    policy.rule_for(&"billing".parse().unwrap(), &Destination::Parent, &outcome).map(|_| ())
+}
+
+#[test]
+fn a_name_neither_adds_a_treatment_nor_takes_one_away() {
+    let rule = r#"fields = ["id", { path = "card.pan", as = "mask", keep_last = 4 }, "card.masked"]"#;
+    let masked = vec![mask("card.pan", 4), rename("card.pan", "card.number"), select(&["card.number"])];
+    assert_eq!(judged(rule, masked), Ok(()));
+    let later = vec![rename("card.pan", "card.number"), select(&["card.number"]), mask("card.number", 2)];
+    assert_eq!(judged(rule, later), Ok(()));
+    // A name that the rule allows does not make another field allowed.
+    let lied = vec![rename("card.pan", "card.masked"), select(&["card.masked"])];
+    assert_eq!(judged(rule, lied), Err(ReleaseRefusal::Field));
+    // Two fields that change names keep what was done to each.
+    let swapped = vec![
+        mask("card.exp", 0),
+        rename("card.exp", "card.x"),
+        rename("card.pan", "card.exp"),
+        rename("card.x", "card.pan"),
+    ];
+    let first = [swapped.clone(), vec![select(&["card.pan"])]].concat();
+    assert_eq!(judged(rule, first), Err(ReleaseRefusal::Field));
+    let second = [swapped, vec![select(&["card.exp"])]].concat();
+    assert_eq!(judged(rule, second), Err(ReleaseRefusal::Field));
+}
+
+#[test]
+fn a_rule_may_demand_a_token_or_a_hash_and_its_key() {
+    let select = || select(&["email"]);
+    let token = |key: &str| vec![Step::Token(keyed("email", key)), select()];
+    let hash = |key: &str| vec![Step::Hash(keyed("email", key)), select()];
+    let any = r#"fields = [{ path = "email", as = "token" }]"#;
+    let one = r#"fields = [{ path = "email", as = "token", key = "k1" }]"#;
+    assert_eq!(judged(any, token("k2")), Ok(()));
+    assert_eq!(judged(one, token("k1")), Ok(()));
+    assert_eq!(judged(one, token("k2")), Err(ReleaseRefusal::Field));
+    assert_eq!(judged(any, hash("k1")), Err(ReleaseRefusal::Field));
+    assert_eq!(judged(any, vec![select()]), Err(ReleaseRefusal::Field));
+    let hashed = r#"fields = [{ path = "email", as = "hash", key = "k1" }]"#;
+    assert_eq!(judged(hashed, hash("k1")), Ok(()));
+    // What a later step makes of a token says no more than the token.
+    let both = vec![Step::Token(keyed("email", "k1")), mask("email", 4), select()];
+    assert_eq!(judged(one, both), Ok(()));
+}
+
+#[test]
+fn everything_leaves_only_where_the_policy_says_so_in_so_many_words() {
+    assert_eq!(judged("reveal = true", vec![]), Ok(()));
+    assert_eq!(judged("reveal = true", vec![select(&["email"])]), Ok(()));
 }

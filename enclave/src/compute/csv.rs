@@ -11,9 +11,10 @@ use adyton_shared::limits::MAX_CSV_COLUMNS;
 
 use super::carry::Carry;
 use super::cells::Cells;
+use super::chain::Kind;
 use super::error::Flaw;
 use super::mask::{mask, stars};
-use super::plan::{Action, Plan, Scalar};
+use super::plan::{Action, Name, Plan, Scalar};
 use super::scan::after;
 
 /// Treats a CSV text.
@@ -34,6 +35,7 @@ struct Table {
     /// A row of one empty cell needs quotes: an empty line is something else to many readers.
     single: bool,
     scratch: Zeroizing<Vec<u8>>,
+    treated: Zeroizing<Vec<u8>>,
 }
 
 /// What happens to the cells of a column.
@@ -42,6 +44,8 @@ enum Column {
     Keep,
     Drop,
     Mask(usize),
+    /// Treatments, by their number in the plan.
+    Chain(usize),
 }
 
 impl Csv {
@@ -98,61 +102,77 @@ impl Csv {
             if self.cells.found.len() != table.columns.len() {
                 return Err(Flaw::Malformed);
             }
-            table.write(cells(), true, out);
+            table.write(&self.plan, cells(), out);
             self.records = self.records.saturating_add(1);
         } else {
-            let mut table = Table::new(&self.plan, cells())?;
-            if ended && row.ends_with(b"\r") {
-                table.ending = b"\r\n";
-            }
-            table.write(cells(), false, out);
-            self.table = Some(table);
+            let ending = if ended && row.ends_with(b"\r") { b"\r\n".as_slice() } else { b"\n" };
+            self.table = Some(Table::new(&self.plan, cells(), ending, out)?);
         }
         Ok(())
     }
 }
 
 impl Table {
-    fn new<'a>(plan: &Plan, header: impl Iterator<Item = &'a [u8]>) -> Result<Self, Flaw> {
+    /// Reads the header row, and writes it as it leaves.
+    fn new<'a>(
+        plan: &Plan,
+        header: impl Iterator<Item = &'a [u8]>,
+        ending: &'static [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Self, Flaw> {
         let root = plan.node(plan.root()).ok_or(Flaw::Malformed)?;
         let mut met = vec![false; plan.names()];
+        let mut there = vec![false; plan.names()];
         let mut columns = Vec::new();
+        let mut names: Vec<Vec<u8>> = Vec::new();
         let mut scratch = Zeroizing::default();
         for (nth, cell) in header.enumerate() {
             // A byte order mark would be read as a part of the first name by some, and not by others.
             if nth == 0 && cell.starts_with("\u{feff}".as_bytes()) {
                 return Err(Flaw::Malformed);
             }
-            let name = content(cell, &mut scratch);
-            let (action, number) = match root.find(name, 0, name.len()) {
-                Some((number, action)) => (action, Some(number)),
-                None => (root.rest, None),
-            };
-            if let Some(met) = number.and_then(|number| met.get_mut(number)) {
+            let text = content(cell, &mut scratch);
+            let found = root.find(text, 0, text.len());
+            if let Some(Name { own, number, .. }) = found {
                 // Two columns of one name: a reader may take either.
-                if std::mem::replace(met, true) {
+                if met.get_mut(*number).is_some_and(|met| std::mem::replace(met, true)) {
                     return Err(Flaw::Malformed);
                 }
+                if let Some(there) = there.get_mut(*own) {
+                    *there = true;
+                }
             }
-            columns.push(Column::new(plan, action));
+            let column = Column::new(plan, found.map_or(root.rest, |name| name.action));
+            columns.push(column);
+            if !matches!(column, Column::Drop) {
+                let new = found.and_then(|name| name.new.as_ref());
+                names.push(new.map_or(text, |new| &new.text).to_vec());
+            }
         }
         for (path, place) in &plan.fields {
-            let exists = match path.segments() {
-                [Segment::Key(name)] => {
-                    let number = root.find(name.as_bytes(), 0, name.len()).map(|(number, _)| number);
-                    number.and_then(|number| met.get(number)).is_some_and(|met| *met)
-                }
+            let exists = match path.as_slice() {
+                [Segment::Key(name)] => root
+                    .find(name.as_bytes(), 0, name.len())
+                    .and_then(|name| there.get(name.own))
+                    .is_some_and(|there| *there),
                 _ => false,
             };
             if !exists {
                 return Err(Flaw::Missing(*place));
             }
         }
-        let single = columns.iter().filter(|column| !matches!(column, Column::Drop)).count() == 1;
-        Ok(Self { columns, ending: b"\n", single, scratch })
+        let single = names.len() == 1;
+        for (nth, name) in names.iter().enumerate() {
+            if nth > 0 {
+                out.push(b',');
+            }
+            cell(name, single, out);
+        }
+        out.extend_from_slice(ending);
+        Ok(Self { columns, ending, single, scratch, treated: Zeroizing::default() })
     }
 
-    fn write<'a>(&mut self, cells: impl Iterator<Item = &'a [u8]>, treat: bool, out: &mut Vec<u8>) {
+    fn write<'a>(&mut self, plan: &Plan, cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
         let before = out.len();
         let mut first = true;
         for (cell, column) in cells.zip(&self.columns) {
@@ -163,7 +183,7 @@ impl Table {
                 out.push(b',');
             }
             match column {
-                Column::Mask(keep_last) if treat => {
+                Column::Mask(keep_last) => {
                     let (count, tail) = mask(content(cell, &mut self.scratch), *keep_last);
                     if needs_quotes(tail) {
                         out.push(b'"');
@@ -175,9 +195,15 @@ impl Table {
                         out.extend_from_slice(tail);
                     }
                 }
-                _ => {
-                    let plain = inside(cell).filter(|inside| !needs_quotes(inside));
-                    out.extend_from_slice(plain.unwrap_or(cell));
+                Column::Chain(chain) => {
+                    if let Some(chain) = plan.chain(*chain) {
+                        chain.apply(content(cell, &mut self.scratch), Kind::Text, &mut self.treated);
+                        self::cell(&self.treated, false, out);
+                    }
+                }
+                Column::Keep | Column::Drop => {
+                    let bare = inside(cell).filter(|inside| !needs_quotes(inside));
+                    out.extend_from_slice(bare.unwrap_or(cell));
                 }
             }
         }
@@ -195,6 +221,7 @@ impl Column {
             Action::Drop => Self::Drop,
             Action::Node(number) => match plan.node(number).map(|node| node.scalar) {
                 Some(Scalar::Mask { keep_last, .. }) => Self::Mask(keep_last),
+                Some(Scalar::Chain { chain, .. }) => Self::Chain(chain),
                 _ => Self::Drop,
             },
         }
@@ -227,6 +254,17 @@ fn content<'a>(cell: &'a [u8], scratch: &'a mut Zeroizing<Vec<u8>>) -> &'a [u8] 
 
 fn needs_quotes(text: &[u8]) -> bool {
     memchr3(b'"', b',', b'\n', text).is_some() || memchr(b'\r', text).is_some()
+}
+
+/// Appends text as a cell. One that is alone in its row and empty gets quotes.
+fn cell(text: &[u8], alone: bool, out: &mut Vec<u8>) {
+    if needs_quotes(text) || (alone && text.is_empty()) {
+        out.push(b'"');
+        quoted(text, out);
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(text);
+    }
 }
 
 /// Appends text as the inside of a quoted cell.

@@ -1,6 +1,7 @@
 //! Why records could not be treated: numbers only, never a byte of the data.
 
 use adyton_shared::error_code::ErrorCode;
+use adyton_shared::job::Place;
 use adyton_shared::limits::MAX_RECORD_DEPTH;
 
 /// Why the compute stage refused its input.
@@ -44,15 +45,6 @@ pub enum ComputeError {
         /// The step and field that name it.
         place: Place,
     },
-}
-
-/// Where in the job a field is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The step, from 1.
-    pub step: u16,
-    /// The field in the step's list, from 1.
-    pub field: u16,
 }
 
 impl ComputeError {

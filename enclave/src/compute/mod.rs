@@ -28,9 +28,11 @@
 mod block;
 mod carry;
 mod cells;
+mod chain;
 mod csv;
 mod error;
 mod json;
+mod keys;
 mod lines;
 mod mask;
 mod plan;
@@ -40,13 +42,15 @@ mod whole;
 
 use std::fmt;
 
-use adyton_shared::job::{Input, Job, JobError, Outcome};
+use adyton_shared::job::{Input, Job, JobError, Leaving, Outcome};
 use aws_lc_rs::digest::{Context, SHA256};
 
+pub use adyton_shared::job::Place;
 use csv::Csv;
+pub use error::ComputeError;
 use error::Flaw;
-pub use error::{ComputeError, Place};
 use json::Json;
+pub use keys::{NoKey, StepKeys};
 use lines::Lines;
 use plan::Plan;
 
@@ -74,6 +78,8 @@ pub struct Pipeline {
 }
 
 enum Machine {
+    /// The payload leaves as it is.
+    Bytes,
     Digest(Context),
     Lines(Lines),
     Json(Json),
@@ -81,18 +87,27 @@ enum Machine {
 }
 
 impl Pipeline {
-    /// Compiles a job's steps.
+    /// Makes ready a job whose steps need no keys.
     ///
     /// # Errors
-    /// [`JobError`] if [`Job::outcome`] refuses the job.
+    /// [`JobError`] if [`Job::outcome`] refuses the job, or a step needs a key.
     pub fn new(job: &Job, limits: Limits) -> Result<Self, JobError> {
+        let outcome = job.outcome()?;
+        Self::of(&outcome, &StepKeys::default(), limits).map_err(|NoKey(name)| JobError::NoKey(name))
+    }
+
+    /// Makes ready what a job comes down to.
+    ///
+    /// # Errors
+    /// [`NoKey`] if a step needs a key that is not in `keys`.
+    pub fn of(outcome: &Outcome, keys: &StepKeys, limits: Limits) -> Result<Self, NoKey> {
         let limit = limits.record_bytes;
-        let machine = match (job.outcome()?, job.input) {
-            (Outcome::Digest(_), _) => Machine::Digest(Context::new(&SHA256)),
-            (Outcome::Records(_), Input::Ndjson) => Machine::Lines(Lines::new(Plan::new(job), limit)),
-            (Outcome::Records(_), Input::Json) => Machine::Json(Json::new(Plan::new(job), limit)),
-            (Outcome::Records(_), Input::Csv) => Machine::Csv(Csv::new(Plan::new(job), limit)),
-            (Outcome::Records(_), Input::Raw) => return Err(JobError::Open),
+        let machine = match (&outcome.leaving, outcome.input) {
+            (Leaving::Digest(_), _) => Machine::Digest(Context::new(&SHA256)),
+            (Leaving::Bytes, _) | (_, Input::Raw) => Machine::Bytes,
+            (_, Input::Ndjson) => Machine::Lines(Lines::new(Plan::new(outcome, keys)?, limit)),
+            (_, Input::Json) => Machine::Json(Json::new(Plan::new(outcome, keys)?, limit)),
+            (_, Input::Csv) => Machine::Csv(Csv::new(Plan::new(outcome, keys)?, limit)),
         };
         Ok(Self { machine, limits, refused: None })
     }
@@ -103,6 +118,10 @@ impl Pipeline {
     /// [`ComputeError`]; nothing of this part is in `out` then, and each further call gives the same error.
     pub fn push(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), ComputeError> {
         self.guarded(out, |machine, out| match machine {
+            Machine::Bytes => {
+                out.extend_from_slice(plaintext);
+                Ok(())
+            }
             Machine::Digest(context) => {
                 context.update(plaintext);
                 Ok(())
@@ -119,6 +138,7 @@ impl Pipeline {
     /// [`ComputeError`], also if an earlier call had one.
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<Counts, ComputeError> {
         self.guarded(out, |machine, out| match machine {
+            Machine::Bytes => Ok(()),
             Machine::Digest(context) => {
                 out.extend_from_slice(hex::encode(context.clone().finish()).as_bytes());
                 out.push(b'\n');
@@ -153,7 +173,7 @@ impl Pipeline {
 impl Machine {
     const fn records(&self) -> u64 {
         match self {
-            Self::Digest(_) => 0,
+            Self::Bytes | Self::Digest(_) => 0,
             Self::Lines(lines) => lines.records,
             Self::Json(json) => json.records,
             Self::Csv(csv) => csv.records,

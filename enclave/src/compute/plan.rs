@@ -1,22 +1,25 @@
 //! The steps of a job as one tree of field names, made once and applied in a single pass.
 //!
-//! A value leaves if the last `select` covers it (every earlier one covers that) and no `drop` does;
-//! it is masked with the smallest `keep_last` that any `mask` demands. A node says what happens to an
-//! object, an array and a scalar in its place. Where a `mask` or `drop` reaches into a value that
-//! would leave whole, a value of another shape is refused: the step cannot be done, so nothing leaves.
+//! A value leaves if the last `select` covers it (every earlier one covers that) and no `drop` does.
+//! A node says what happens to an object, an array and a scalar in its place. Where a step reaches
+//! into a value that would leave whole, a value of another shape is refused: the step cannot be
+//! done, so nothing leaves.
 
 use std::collections::BTreeMap;
 
-use adyton_shared::job::{FieldPath, Job, Mask, Segment, Step};
+use adyton_shared::job::{Fields, Leaving, Outcome, Place, Segment, Treatment};
 
-use super::error::Place;
+use super::chain::Chain;
+use super::keys::{NoKey, StepKeys};
+use super::mask::escape_json;
 
 /// What a job does to each record.
 pub(super) struct Plan {
     nodes: Vec<Node>,
     names: usize,
-    /// Every field that a step names, for formats that can tell whether it exists.
-    pub(super) fields: Vec<(FieldPath, Place)>,
+    chains: Vec<Chain>,
+    /// The path of every field that a step names, for formats that can tell whether it exists.
+    pub(super) fields: Vec<(Vec<Segment>, Place)>,
 }
 
 /// What happens to the value of one field.
@@ -54,48 +57,38 @@ pub(super) enum Scalar {
     Drop,
     /// Null cannot hide anything that the step is about and stays; all else is refused.
     OnlyNull(Place),
+    /// One mask, which most treated fields have.
     Mask {
         keep_last: usize,
+        place: Place,
+    },
+    /// The treatments of this number.
+    Chain {
+        chain: usize,
         place: Place,
     },
 }
 
 impl Plan {
-    /// Compiles steps that [`Job::outcome`] has accepted.
-    pub(super) fn new(job: &Job) -> Self {
-        let mut tree = Branch::default();
-        let mut fields = Vec::new();
-        let last = job.steps.iter().rposition(|step| matches!(step, Step::Select(_)));
-        for (index, step) in job.steps.iter().enumerate() {
-            let (Step::Select(paths) | Step::Drop(paths) | Step::Mask(Mask { fields: paths, .. })) = step
-            else {
-                continue;
-            };
-            for (nth, path) in paths.iter().enumerate() {
-                let place = Place { step: count(index), field: count(nth) };
-                fields.push((path.clone(), place));
-                let branch = tree.at(path.segments());
-                match step {
-                    Step::Select(_) => branch.selected |= Some(index) == last,
-                    Step::Drop(_) => branch.dropped = Some(place),
-                    Step::Mask(mask) => branch.mask(mask.keep_last, place),
-                    Step::Digest(_) => {}
-                }
-            }
-        }
-        let mut plan = Self { nodes: Vec::new(), names: 0, fields };
+    /// Compiles what a job on records comes down to.
+    pub(super) fn new(outcome: &Outcome, keys: &StepKeys) -> Result<Self, NoKey> {
+        let Outcome { fields, named, leaving, .. } = outcome;
+        let path = |number| fields.origin(number).segments().to_vec();
+        let paths = named.iter().map(|(number, place)| (path(*number), *place)).collect();
+        let mut plan = Self { nodes: Vec::new(), names: 0, chains: Vec::new(), fields: paths };
         // A record is an object whatever leaves of it, so its node is there even if nothing does.
-        let names = tree.names.into_iter().map(|(name, branch)| (name, plan.grow(branch, false))).collect();
-        let names = plan.number(names);
+        let open = *leaving == Leaving::Open;
+        let (members, _) = plan.inside(fields, keys, 0, open)?;
+        let names = plan.number(members);
         plan.push(Node {
             names,
             each: Action::Drop,
-            rest: Action::Drop,
+            rest: if open { Action::Keep } else { Action::Drop },
             object: Container::Enter,
             array: Container::Drop,
             scalar: Scalar::Drop,
         });
-        plan
+        Ok(plan)
     }
 
     /// The number of the node for a whole record.
@@ -107,47 +100,89 @@ impl Plan {
         self.nodes.get(number)
     }
 
+    pub(super) fn chain(&self, number: usize) -> Option<&Chain> {
+        self.chains.get(number)
+    }
+
     /// How many names there are in all nodes; each has a number below this.
     pub(super) const fn names(&self) -> usize {
         self.names
     }
 
-    /// Depth is bounded by the length of a path, so this may recurse.
-    fn grow(&mut self, branch: Branch, kept: bool) -> Action {
-        if branch.dropped.is_some() {
-            return Action::Drop;
+    /// What happens to everything named inside of a field: members by name, and elements.
+    fn inside(
+        &mut self,
+        fields: &Fields,
+        keys: &StepKeys,
+        number: usize,
+        kept: bool,
+    ) -> Result<(Vec<Member>, Option<Action>), NoKey> {
+        let (mut members, mut each) = (Vec::new(), None);
+        for inner in &fields.node(number).inside {
+            let action = self.grow(fields, keys, *inner, kept)?;
+            let node = fields.node(*inner);
+            match (&node.origin, &node.name) {
+                (Segment::Key(name), Segment::Key(new)) => {
+                    members.push(Member { name: name.clone(), action, new: new.clone() });
+                }
+                _ => each = Some(action),
+            }
         }
-        let kept = kept || branch.selected;
-        let treated_inside = branch.first_place();
-        let each = branch.each.map(|each| self.grow(*each, kept));
-        let names: Vec<_> = branch.names.into_iter().map(|(name, b)| (name, self.grow(b, kept))).collect();
+        Ok((members, each))
+    }
+
+    /// Depth is bounded by the length of a path, so this may recurse.
+    fn grow(&mut self, fields: &Fields, keys: &StepKeys, number: usize, kept: bool) -> Result<Action, NoKey> {
+        let node = fields.node(number);
+        if node.dropped.is_some() {
+            return Ok(Action::Drop);
+        }
+        let kept = kept || fields.is_selected(number);
+        let treated_inside = first_place(fields, number);
+        let (members, each) = self.inside(fields, keys, number, kept)?;
         let leaves = |action: Action| kept || action != Action::Drop;
-        let some_name_leaves = names.iter().any(|(_, action)| leaves(*action));
+        let some_name_leaves = members.iter().any(|member| leaves(member.action));
         let some_element_leaves = each.is_some_and(leaves);
-        let demand = match branch.mask {
-            Some((_, place)) => Some(place),
-            None => treated_inside.filter(|_| kept),
-        };
+        let treated = node.changes.first().map(|change| change.place);
+        let demand = treated.or(treated_inside.filter(|_| kept));
         if !(kept || some_name_leaves || some_element_leaves) {
-            return Action::Drop;
+            return Ok(Action::Drop);
         }
         if kept && demand.is_none() {
-            return Action::Keep;
+            return Ok(Action::Keep);
         }
         let container = |enter: bool| match demand {
-            _ if enter && branch.mask.is_none() => Container::Enter,
+            _ if enter && treated.is_none() => Container::Enter,
             Some(place) => Container::Refuse(place),
             None => Container::Drop,
         };
-        let scalar = match (branch.mask, demand) {
-            (Some((keep_last, place)), _) if kept => Scalar::Mask { keep_last: keep_last.into(), place },
+        let scalar = match (treated, demand) {
+            (Some(place), _) if kept => self.treatment(fields, keys, number, place)?,
             (_, Some(place)) if kept => Scalar::OnlyNull(place),
             _ => Scalar::Drop,
         };
         let whole = if kept { Action::Keep } else { Action::Drop };
         let (object, array) = (container(some_name_leaves), container(some_element_leaves));
-        let names = self.number(names);
-        self.push(Node { names, each: each.unwrap_or(whole), rest: whole, object, array, scalar })
+        let names = self.number(members);
+        Ok(self.push(Node { names, each: each.unwrap_or(whole), rest: whole, object, array, scalar }))
+    }
+
+    fn treatment(
+        &mut self,
+        fields: &Fields,
+        keys: &StepKeys,
+        number: usize,
+        place: Place,
+    ) -> Result<Scalar, NoKey> {
+        let changes = &fields.node(number).changes;
+        if let [only] = changes.as_slice()
+            && let Treatment::Mask { keep_last } = only.treatment
+        {
+            return Ok(Scalar::Mask { keep_last: keep_last.into(), place });
+        }
+        let treatments = changes.iter().map(|change| &change.treatment);
+        self.chains.push(Chain::new(&fields.origin(number), treatments, keys)?);
+        Ok(Scalar::Chain { chain: self.chains.len().saturating_sub(1), place })
     }
 
     fn push(&mut self, node: Node) -> Action {
@@ -155,17 +190,25 @@ impl Plan {
         Action::Node(self.root())
     }
 
-    fn number(&mut self, names: Vec<(String, Action)>) -> Names {
+    fn number(&mut self, members: Vec<Member>) -> Names {
         let first = self.names;
-        self.names = self.names.saturating_add(names.len());
-        Names::new(names, first)
+        self.names = self.names.saturating_add(members.len());
+        Names::new(members, first)
     }
 }
 
+/// A member that a step names.
+struct Member {
+    name: String,
+    action: Action,
+    /// What it is called in the result.
+    new: String,
+}
+
 impl Node {
-    /// The number and action of the member whose unescaped name is at `start..end`, if a step names it.
+    /// The member whose unescaped name is at `start..end`, if a step names it.
     #[inline]
-    pub(super) fn find(&self, bytes: &[u8], start: usize, end: usize) -> Option<(usize, Action)> {
+    pub(super) fn find(&self, bytes: &[u8], start: usize, end: usize) -> Option<&Name> {
         self.names.find(bytes, start, end)
     }
 }
@@ -179,11 +222,24 @@ struct Names {
 
 const FREE: usize = usize::MAX;
 
-struct Name {
+/// A name that a step names.
+pub(super) struct Name {
     head: Head,
     text: Box<[u8]>,
-    number: usize,
-    action: Action,
+    /// Its own number.
+    pub(super) own: usize,
+    /// Members of one object that would leave under one name share this number.
+    pub(super) number: usize,
+    pub(super) action: Action,
+    /// What it is renamed to.
+    pub(super) new: Option<NewName>,
+}
+
+/// What a field is renamed to.
+pub(super) struct NewName {
+    pub(super) text: Box<[u8]>,
+    /// As a JSON string.
+    pub(super) json: Box<[u8]>,
 }
 
 /// Length and first eight bytes: for names of up to eight bytes, all there is.
@@ -194,11 +250,17 @@ struct Head {
 }
 
 impl Names {
-    fn new(names: Vec<(String, Action)>, first: usize) -> Self {
-        let count = names.len().saturating_mul(2).next_power_of_two();
+    fn new(members: Vec<Member>, first: usize) -> Self {
+        let count = members.len().saturating_mul(2).next_power_of_two();
         let mut slots = vec![FREE; count];
         let mut entries = Vec::new();
-        for ((name, action), number) in names.into_iter().zip(first..) {
+        let mut leaving = BTreeMap::new();
+        for (Member { name, action, new }, own) in members.into_iter().zip(first..) {
+            let number = match action {
+                Action::Drop => own,
+                Action::Keep | Action::Node(_) => *leaving.entry(new.clone()).or_insert(own),
+            };
+            let new = (new != name).then(|| NewName::new(&new));
             let text = name.into_bytes().into_boxed_slice();
             let head = Head::of(&text, 0, text.len());
             let mut slot = head.slot();
@@ -209,20 +271,20 @@ impl Names {
                 }
                 slot = slot.wrapping_add(1);
             }
-            entries.push(Name { head, text, number, action });
+            entries.push(Name { head, text, own, number, action, new });
         }
         Self { entries, slots }
     }
 
     #[inline]
-    fn find(&self, bytes: &[u8], start: usize, end: usize) -> Option<(usize, Action)> {
+    fn find(&self, bytes: &[u8], start: usize, end: usize) -> Option<&Name> {
         let head = Head::of(bytes, start, end);
         let mut slot = head.slot();
         loop {
             let index = self.slots.get(slot & self.slots.len().wrapping_sub(1))?;
             let entry = self.entries.get(*index)?;
             if entry.head == head && (head.length <= 8 || bytes.get(start..end) == Some(&*entry.text)) {
-                return Some((entry.number, entry.action));
+                return Some(entry);
             }
             slot = slot.wrapping_add(1);
         }
@@ -251,43 +313,22 @@ impl Head {
     }
 }
 
-/// A field while the tree is built.
-#[derive(Default)]
-struct Branch {
-    names: BTreeMap<String, Branch>,
-    each: Option<Box<Branch>>,
-    selected: bool,
-    dropped: Option<Place>,
-    mask: Option<(u8, Place)>,
-}
-
-impl Branch {
-    fn at(&mut self, segments: &[Segment]) -> &mut Self {
-        segments.iter().fold(self, |branch, segment| match segment {
-            Segment::Key(name) => branch.names.entry(name.clone()).or_default(),
-            Segment::Each => branch.each.get_or_insert_default(),
-        })
-    }
-
-    /// The strictest mask counts.
-    fn mask(&mut self, keep_last: u8, place: Place) {
-        if self.mask.is_none_or(|(other, _)| keep_last < other) {
-            self.mask = Some((keep_last, place));
-        }
-    }
-
-    /// The first place in the job that treats something inside of this field.
-    fn first_place(&self) -> Option<Place> {
-        let inside = self.names.values().chain(self.each.as_deref());
-        inside
-            .filter_map(|b| {
-                [b.dropped, b.mask.map(|(_, place)| place), b.first_place()].into_iter().flatten().min()
-            })
-            .min()
+impl NewName {
+    fn new(name: &str) -> Self {
+        let mut json = vec![b'"'];
+        escape_json(name.as_bytes(), &mut json);
+        json.push(b'"');
+        Self { text: name.as_bytes().into(), json: json.into_boxed_slice() }
     }
 }
 
-/// Counts from 1; a job has few steps and few fields.
-fn count(index: usize) -> u16 {
-    u16::try_from(index.saturating_add(1)).unwrap_or(u16::MAX)
+/// The first place in the job that treats something inside of this field.
+fn first_place(fields: &Fields, number: usize) -> Option<Place> {
+    let inside = fields.node(number).inside.iter();
+    let places = inside.flat_map(|inner| {
+        let node = fields.node(*inner);
+        let treated = node.changes.first().map(|change| change.place);
+        [node.dropped, node.renamed, treated, first_place(fields, *inner)]
+    });
+    places.flatten().min()
 }

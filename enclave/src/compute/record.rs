@@ -6,9 +6,10 @@ use zeroize::Zeroizing;
 
 use adyton_shared::limits::MAX_RECORD_DEPTH;
 
+use super::chain::Kind;
 use super::error::Flaw;
 use super::mask::{escape_json, mask, stars};
-use super::plan::{Action, Container, Node, Plan, Scalar};
+use super::plan::{Action, Container, Name, NewName, Node, Plan, Scalar};
 use super::scan::{Text, after, byte, space, string, unescape, word};
 use super::whole::Copier;
 
@@ -22,6 +23,8 @@ pub(super) struct Treatment {
     objects: u64,
     /// Unescaped text of the data.
     scratch: Zeroizing<Vec<u8>>,
+    /// A treated value.
+    treated: Zeroizing<Vec<u8>>,
 }
 
 /// A container on the way to treated fields.
@@ -37,7 +40,8 @@ struct Frame {
 
 /// Where the parts are that stand before a value. Before an element of an array all but the comma are empty.
 #[derive(Clone, Copy)]
-struct Lead {
+struct Lead<'a> {
+    renamed: Option<&'a NewName>,
     comma: usize,
     name: usize,
     name_end: usize,
@@ -48,7 +52,14 @@ struct Lead {
 impl Treatment {
     pub(super) fn new(plan: Plan) -> Self {
         let met = vec![0; plan.names()];
-        Self { plan, frames: Vec::new(), met, objects: 0, scratch: Zeroizing::default() }
+        Self {
+            plan,
+            frames: Vec::new(),
+            met,
+            objects: 0,
+            scratch: Zeroizing::default(),
+            treated: Zeroizing::default(),
+        }
     }
 
     /// Treats the object that starts at the first byte, appends the result, and gives the position behind the object.
@@ -57,8 +68,8 @@ impl Treatment {
     #[inline]
     pub(super) fn object(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Flaw> {
         self.frames.clear();
-        let Self { plan, frames, met, objects, scratch } = self;
-        Walk { plan, frames, met, objects, scratch, bytes, to: Copier::new(bytes, out) }.run()
+        let Self { plan, frames, met, objects, scratch, treated } = self;
+        Walk { plan, frames, met, objects, scratch, treated, bytes, to: Copier::new(bytes, out) }.run()
     }
 }
 
@@ -69,11 +80,12 @@ struct Walk<'a> {
     met: &'a mut [u64],
     objects: &'a mut u64,
     scratch: &'a mut Zeroizing<Vec<u8>>,
+    treated: &'a mut Zeroizing<Vec<u8>>,
     bytes: &'a [u8],
     to: Copier<'a>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn run(&mut self) -> Result<usize, Flaw> {
         if byte(self.bytes, 0)? != b'{' {
             return Err(Flaw::Malformed);
@@ -101,13 +113,14 @@ impl Walk<'_> {
                 }
                 at = space(self.bytes, after(at));
             }
-            let node = self.plan.node(top.node).ok_or(Flaw::Malformed)?;
+            let plan = self.plan;
+            let node = plan.node(top.node).ok_or(Flaw::Malformed)?;
             let (lead, action) = if let Some(object) = top.object {
                 let (lead, action) = self.member(comma, at, node, object)?;
                 at = space(self.bytes, lead.colon_end);
                 (lead, action)
             } else {
-                (Lead { comma, name: at, name_end: at, colon: at, colon_end: at }, node.each)
+                (Lead { renamed: None, comma, name: at, name_end: at, colon: at, colon_end: at }, node.each)
             };
             at = self.value(at, action, &mut top, &lead)?;
         }
@@ -115,7 +128,13 @@ impl Walk<'_> {
 
     /// Reads a member's name and colon and looks up what happens to its value.
     #[inline]
-    fn member(&mut self, comma: usize, at: usize, node: &Node, object: u64) -> Result<(Lead, Action), Flaw> {
+    fn member(
+        &mut self,
+        comma: usize,
+        at: usize,
+        node: &'a Node,
+        object: u64,
+    ) -> Result<(Lead<'a>, Action), Flaw> {
         if byte(self.bytes, at)? != b'"' {
             return Err(Flaw::Malformed);
         }
@@ -124,25 +143,27 @@ impl Walk<'_> {
         if byte(self.bytes, colon)? != b':' {
             return Err(Flaw::Malformed);
         }
-        let lead = Lead { comma, name: at, name_end: text.end, colon, colon_end: after(colon) };
+        let mut lead =
+            Lead { renamed: None, comma, name: at, name_end: text.end, colon, colon_end: after(colon) };
         let found = if text.escaped {
             unescape(inside(self.bytes, after(at), text)?, self.scratch)?;
             node.find(self.scratch, 0, self.scratch.len())
         } else {
             node.find(self.bytes, after(at), text.end.wrapping_sub(1))
         };
-        let Some((number, action)) = found else { return Ok((lead, node.rest)) };
+        let Some(Name { number, action, new, .. }) = found else { return Ok((lead, node.rest)) };
         // Of two members of one name a reader may take either; both must not be let through.
-        let met = self.met.get_mut(number).ok_or(Flaw::Malformed)?;
+        let met = self.met.get_mut(*number).ok_or(Flaw::Malformed)?;
         if std::mem::replace(met, object) == object {
             return Err(Flaw::Malformed);
         }
-        Ok((lead, action))
+        lead.renamed = new.as_ref();
+        Ok((lead, *action))
     }
 
     /// Reads a value and does with it what the action says.
     #[inline]
-    fn value(&mut self, at: usize, action: Action, top: &mut Frame, lead: &Lead) -> Result<usize, Flaw> {
+    fn value(&mut self, at: usize, action: Action, top: &mut Frame, lead: &Lead<'_>) -> Result<usize, Flaw> {
         let depth = after(self.frames.len());
         let number = match action {
             Action::Drop => return self.to.whole::<false>(at, depth),
@@ -179,13 +200,13 @@ impl Walk<'_> {
         first: u8,
         scalar: Scalar,
         top: &mut Frame,
-        lead: &Lead,
+        lead: &Lead<'_>,
     ) -> Result<usize, Flaw> {
         let text = if first == b'"' { Some(string(self.bytes, after(at))?) } else { None };
         let end = if let Some(text) = text { text.end } else { word(self.bytes, at, first)? };
         match scalar {
             Scalar::Drop => {}
-            Scalar::OnlyNull(_) | Scalar::Mask { .. } if first == b'n' => {
+            Scalar::OnlyNull(_) | Scalar::Mask { .. } | Scalar::Chain { .. } if first == b'n' => {
                 self.lead(top, lead);
                 self.to.copy(at, end);
             }
@@ -195,6 +216,16 @@ impl Walk<'_> {
                 self.lead(top, lead);
                 self.to.flush();
                 self.masked(at, end, text, keep_last)?;
+            }
+            Scalar::Chain { chain, place } => {
+                let kind = match first {
+                    b'"' => Kind::Text,
+                    b't' | b'f' => Kind::Boolean,
+                    _ => Kind::Number,
+                };
+                self.lead(top, lead);
+                self.to.flush();
+                self.treated(at, end, text, kind, chain)?.then_some(()).ok_or(Flaw::Type(place))?;
             }
         }
         Ok(end)
@@ -223,6 +254,33 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Writes a value as what its treatments make of it, if they take it.
+    fn treated(
+        &mut self,
+        at: usize,
+        end: usize,
+        text: Option<Text>,
+        kind: Kind,
+        chain: usize,
+    ) -> Result<bool, Flaw> {
+        let chain = self.plan.chain(chain).ok_or(Flaw::Malformed)?;
+        let raw = match text {
+            Some(text) => inside(self.bytes, after(at), text)?,
+            None => self.bytes.get(at..end).ok_or(Flaw::Malformed)?,
+        };
+        if text.is_some_and(|text| text.escaped) {
+            unescape(raw, self.scratch)?;
+            chain.apply(self.scratch, kind, self.treated);
+        } else {
+            chain.apply(raw, kind, self.treated);
+        }
+        let out = &mut *self.to.out;
+        out.push(b'"');
+        escape_json(self.treated, out);
+        out.push(b'"');
+        Ok(chain.takes(kind))
+    }
+
     /// Goes into an object or array in which parts are treated.
     #[inline]
     fn enter(&mut self, node: usize, object: bool) -> Result<Frame, Flaw> {
@@ -235,7 +293,16 @@ impl Walk<'_> {
 
     /// Writes what stands before a value: the comma if there is a part before it, its name and colon.
     #[inline]
-    fn lead(&mut self, top: &mut Frame, lead: &Lead) {
+    fn lead(&mut self, top: &mut Frame, lead: &Lead<'_>) {
+        if let Some(new) = lead.renamed {
+            if std::mem::replace(&mut top.written, true) {
+                self.to.copy(lead.comma, after(lead.comma));
+            }
+            self.to.flush();
+            self.to.out.extend_from_slice(&new.json);
+            self.to.copy(lead.colon, lead.colon_end);
+            return;
+        }
         let tight =
             self.to.touches(lead.comma) && after(lead.comma) == lead.name && lead.name_end == lead.colon;
         if std::mem::replace(&mut top.written, true) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adyton_shared::job::{Field, Job, Outcome, Step};
+use adyton_shared::job::{Field, Job, Leaving, Step, Treatment};
 
 use serde_norway::with::singleton_map_recursive;
 
@@ -46,17 +46,43 @@ pub(super) fn explain(job: &Job) -> Vec<String> {
             Step::Mask(mask) => {
                 format!("masks {}, all but the last {} characters", list(&mask.fields), mask.keep_last)
             }
+            Step::Rename(rename) => format!("calls {} {}", rename.from, rename.to),
+            Step::Token(keyed) => format!("replaces {} by tokens under {}", list(&keyed.fields), keyed.key),
+            Step::Hash(keyed) => format!("replaces {} by hashes under {}", list(&keyed.fields), keyed.key),
             Step::Digest(_) => "replaces everything by its SHA-256".to_owned(),
         };
         lines.push(format!("step {}: {text}", index + 1));
     }
-    if let Ok(Outcome::Records(fields)) = job.outcome() {
-        let name = |field: &Field<'_>| match field.mask_keep_last {
-            Some(keep) => format!("{} (masked, last {keep} readable)", field.path),
-            None => field.path.to_string(),
-        };
-        let fields: Vec<_> = fields.iter().map(name).collect();
-        lines.push(format!("a release rule must allow: {}", fields.join(", ")));
+    match job.outcome().map(|outcome| outcome.leaving) {
+        Ok(Leaving::Records(fields)) => {
+            let fields: Vec<_> = fields.iter().map(described).collect();
+            lines.push(format!("a release rule must allow: {}", fields.join(", ")));
+        }
+        Ok(Leaving::Open | Leaving::Bytes) => {
+            lines.push("a release rule must allow everything: sealed, or with reveal = true".to_owned());
+        }
+        _ => {}
     }
     lines
+}
+
+/// A field by its name in the payload, of which release rules speak, and what was done to it.
+fn described(field: &Field) -> String {
+    let mut notes: Vec<_> = field
+        .treatments
+        .iter()
+        .map(|treatment| match treatment {
+            Treatment::Mask { keep_last } => format!("masked, last {keep_last} readable"),
+            Treatment::Token { key } => format!("token under {key}"),
+            Treatment::Hash { key } => format!("hash under {key}"),
+        })
+        .collect();
+    if field.name != field.origin {
+        notes.push(format!("called {}", field.name));
+    }
+    if notes.is_empty() {
+        field.origin.to_string()
+    } else {
+        format!("{} ({})", field.origin, notes.join(", "))
+    }
 }

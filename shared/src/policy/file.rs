@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Deserialize;
 
 use super::context::{ContextRule, ContextRules};
-use super::release::{FieldRule, ReleaseRule, Treatment};
+use super::release::{AggregateRule, Allowance, Demand, FieldRule, ReleaseRule};
 use super::size::Size;
 use super::{Cache, Kms, Limits, Policy};
 use crate::KeyArn;
-use crate::id::{PolicyDigest, RequesterKey, RequesterName};
-use crate::job::{Destination, FieldPath};
+use crate::id::{KeyName, PolicyDigest, RequesterKey, RequesterName};
+use crate::job::{Destination, FieldPath, Function};
 use crate::limits::{MAX_FIELDS, MAX_POLICY_BYTES};
 
 /// What every payload must be bound to (K-6).
@@ -106,8 +106,20 @@ struct ReleaseTable {
     to: Destination,
     fields: Option<Vec<FieldEntry>>,
     digest: Option<bool>,
+    aggregate: Option<AggregateTable>,
+    reveal: Option<bool>,
     #[serde(default)]
     pad: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AggregateTable {
+    minimum_group: u64,
+    budget: Option<u32>,
+    by: Option<Vec<FieldPath>>,
+    fields: Option<Vec<FieldPath>>,
+    functions: Option<Vec<Function>>,
 }
 
 #[derive(Deserialize)]
@@ -123,14 +135,16 @@ struct TreatedField {
     path: FieldPath,
     #[serde(rename = "as")]
     treatment: TreatmentName,
-    #[serde(default)]
-    keep_last: u8,
+    keep_last: Option<u8>,
+    key: Option<KeyName>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum TreatmentName {
     Mask,
+    Token,
+    Hash,
 }
 
 #[derive(Default, Deserialize)]
@@ -275,14 +289,29 @@ fn release(
     let mut rules: Vec<ReleaseRule> = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         let place = format!("[[release]] number {}", index.saturating_add(1));
-        let ReleaseTable { requester, to, fields, digest, pad } = table;
+        let ReleaseTable { requester, to, fields, digest, aggregate, reveal, pad } = table;
         if !requesters.contains_key(&requester) {
             return Err(meaning(place, format!("there is no [[requester]] named {requester}")));
         }
-        let what = match (fields, digest) {
-            (Some(fields), None) => Treatment::Fields(self::fields(&place, fields)?),
-            (None, Some(true)) => Treatment::Digest,
-            _ => return Err(meaning(place, "write exactly one of fields = […], digest = true")),
+        let what = match (fields, digest, aggregate, reveal) {
+            (Some(fields), None, None, None) => Allowance::Fields(self::fields(&place, fields)?),
+            (None, Some(true), None, None) => Allowance::Digest,
+            (None, None, Some(table), None) => Allowance::Aggregate(self::aggregate(&place, table)?),
+            (None, None, None, Some(true)) if !to.is_sealed() => Allowance::Everything,
+            (None, None, None, None) if to.is_sealed() => Allowance::Everything,
+            (None, None, None, None) => {
+                let problem = "a rule without fields, digest or aggregate lets out everything, readable; \
+                               write reveal = true if that is what you want";
+                return Err(meaning(place, problem));
+            }
+            (None, None, None, Some(_)) => {
+                let problem = "write reveal = true where everything may leave readable, and nowhere else";
+                return Err(meaning(place, problem));
+            }
+            _ => {
+                let problem = "write exactly one of fields = […], digest = true, aggregate = {…}";
+                return Err(meaning(place, problem));
+            }
         };
         self::destination(&place, &to, pad, region)?;
         let rule = ReleaseRule { requester, to, what, pad };
@@ -317,15 +346,13 @@ fn fields(place: &str, entries: Vec<FieldEntry>) -> Result<Vec<FieldRule>, Polic
     if entries.is_empty() || entries.len() > MAX_FIELDS {
         return Err(meaning(place, format!("list 1 to {MAX_FIELDS} fields")));
     }
-    let rules: Vec<_> = entries
+    let rules: Vec<FieldRule> = entries
         .into_iter()
         .map(|entry| match entry {
-            FieldEntry::Plain(path) => FieldRule { path, mask_keep_last: None },
-            FieldEntry::Treated(TreatedField { path, treatment: TreatmentName::Mask, keep_last }) => {
-                FieldRule { path, mask_keep_last: Some(keep_last) }
-            }
+            FieldEntry::Plain(path) => Ok(FieldRule { path, demand: Demand::Plain }),
+            FieldEntry::Treated(field) => treated(place, field),
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     for (index, rule) in rules.iter().enumerate() {
         let overlaps = |other: &FieldRule| other.path.covers(&rule.path) || rule.path.covers(&other.path);
         if rules.iter().take(index).any(overlaps) {
@@ -336,6 +363,41 @@ fn fields(place: &str, entries: Vec<FieldEntry>) -> Result<Vec<FieldRule>, Polic
         }
     }
     Ok(rules)
+}
+
+/// Aggregates that one requester may ask for of one object if the rule does not say.
+const DEFAULT_AGGREGATE_BUDGET: u32 = 100;
+
+fn aggregate(place: &str, table: AggregateTable) -> Result<AggregateRule, PolicyError> {
+    let AggregateTable { minimum_group, budget, by, fields, functions } = table;
+    if minimum_group < 2 {
+        let problem = "a group of one record is that record; write minimum_group = 2 or more";
+        return Err(meaning(place, problem));
+    }
+    let budget = budget.unwrap_or(DEFAULT_AGGREGATE_BUDGET);
+    if budget == 0 || functions.as_ref().is_some_and(Vec::is_empty) {
+        return Err(meaning(place, "a budget or a list of functions that allows nothing has no effect"));
+    }
+    for paths in [&by, &fields].into_iter().flatten() {
+        if paths.len() > MAX_FIELDS {
+            return Err(meaning(place, format!("list {MAX_FIELDS} fields at most")));
+        }
+    }
+    Ok(AggregateRule { minimum_group, budget, by, fields, functions })
+}
+
+fn treated(place: &str, field: TreatedField) -> Result<FieldRule, PolicyError> {
+    let TreatedField { path, treatment, keep_last, key } = field;
+    let demand = match (treatment, keep_last, key) {
+        (TreatmentName::Mask, keep_last, None) => Demand::Mask { keep_last: keep_last.unwrap_or(0) },
+        (TreatmentName::Token, None, key) => Demand::Token { key },
+        (TreatmentName::Hash, None, key) => Demand::Hash { key },
+        _ => {
+            let problem = format!("'{path}': keep_last belongs to as = \"mask\", key to token and hash");
+            return Err(meaning(place, problem));
+        }
+    };
+    Ok(FieldRule { path, demand })
 }
 
 fn limits(table: &LimitsTable) -> Result<Limits, PolicyError> {

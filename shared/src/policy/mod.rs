@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 pub use context::{ContextRefusal, ContextRule, ContextRules};
 pub use file::PolicyError;
-pub use release::{FieldRule, ReleaseRefusal, ReleaseRule, Treatment};
+pub use release::{AggregateRule, Allowance, Demand, FieldRule, ReleaseRefusal, ReleaseRule};
 
 use crate::KeyArn;
 use crate::id::{PolicyDigest, RequesterKey, RequesterName};

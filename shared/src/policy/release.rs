@@ -1,10 +1,11 @@
 //! Release rules: the only ways out.
 //!
 //! One rule must allow the whole result. Rules do not add up: what two of them allow apart, the
-//! author may never have wanted together.
+//! author may never have wanted together. A rule speaks of fields of the payload; what a job calls
+//! them on the way out is of no interest here.
 
-use crate::id::RequesterName;
-use crate::job::{Destination, Field, FieldPath, Outcome};
+use crate::id::{KeyName, RequesterName};
+use crate::job::{Destination, Field, FieldPath, Function, Leaving, Outcome, Treatment};
 
 use super::Policy;
 
@@ -16,18 +17,37 @@ pub struct ReleaseRule {
     /// Where to.
     pub to: Destination,
     /// What may leave.
-    pub what: Treatment,
+    pub what: Allowance,
     /// Whether the result is padded to a size class before it is sealed.
     pub pad: bool,
 }
 
 /// What a rule lets out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Treatment {
+pub enum Allowance {
     /// Records with these fields and no others.
     Fields(Vec<FieldRule>),
     /// The digest of a payload.
     Digest,
+    /// Figures about groups of records.
+    Aggregate(AggregateRule),
+    /// Anything: whole records, the payload itself, digests.
+    Everything,
+}
+
+/// Which figures, about groups of what size, how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AggregateRule {
+    /// The least number of records in a group, and of values behind a figure; 2 or more.
+    pub minimum_group: u64,
+    /// How many aggregates of one object one requester may ask for while the enclave runs.
+    pub budget: u32,
+    /// The fields that may form groups; any, if none is listed.
+    pub by: Option<Vec<FieldPath>>,
+    /// The fields that figures may be about; any, if none is listed.
+    pub fields: Option<Vec<FieldPath>>,
+    /// The figures that may be asked for; any, if none is listed.
+    pub functions: Option<Vec<Function>>,
 }
 
 /// One field of a rule.
@@ -35,8 +55,33 @@ pub enum Treatment {
 pub struct FieldRule {
     /// The field; what lies inside of it is included.
     pub path: FieldPath,
-    /// How many characters at the end a mask may leave readable; `None` needs no mask.
-    pub mask_keep_last: Option<u8>,
+    /// What must have been done to it.
+    pub demand: Demand,
+}
+
+/// What must have been done to a field before it leaves.
+///
+/// One treatment that satisfies it is enough, whatever else was done: each later one is a function
+/// of the value that it left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing.
+    Plain,
+    /// A mask that leaves at most so many characters readable.
+    Mask {
+        /// How many.
+        keep_last: u8,
+    },
+    /// A token.
+    Token {
+        /// Under this key; any, if none is named.
+        key: Option<KeyName>,
+    },
+    /// A keyed hash.
+    Hash {
+        /// Under this key; any, if none is named.
+        key: Option<KeyName>,
+    },
 }
 
 /// Why a job's result may not leave.
@@ -49,6 +94,9 @@ pub enum ReleaseRefusal {
     /// Rules do, but none lists every field with the treatment that it got.
     #[error("a selected field is in no release rule, or not with this treatment")]
     Field,
+    /// The job selects no fields, and no rule lets out whatever there is.
+    #[error("the job never says which fields leave, and no release rule allows all of them; add a `select`")]
+    Open,
 }
 
 impl Policy {
@@ -60,32 +108,51 @@ impl Policy {
         &self,
         requester: &RequesterName,
         to: &Destination,
-        outcome: &Outcome<'_>,
+        outcome: &Outcome,
     ) -> Result<&ReleaseRule, ReleaseRefusal> {
         let mut refusal = ReleaseRefusal::NoRule;
         for rule in self.release.iter().filter(|rule| rule.requester == *requester && rule.to == *to) {
-            match (&rule.what, outcome) {
-                (Treatment::Digest, Outcome::Digest(_)) => return Ok(rule),
-                (Treatment::Fields(allowed), Outcome::Records(fields)) => {
-                    if fields.iter().all(|field| allows(allowed, field)) {
-                        return Ok(rule);
-                    }
-                    refusal = ReleaseRefusal::Field;
-                }
-                _ => {}
+            match rule.what.judge(outcome) {
+                Ok(()) => return Ok(rule),
+                // What is wrong with the job under the rule that is about such jobs says more.
+                Err(ReleaseRefusal::NoRule) => {}
+                Err(other) => refusal = other,
             }
         }
         Err(refusal)
     }
 }
 
-fn allows(allowed: &[FieldRule], field: &Field<'_>) -> bool {
-    allowed.iter().any(|rule| {
-        rule.path.covers(field.path)
-            && match (rule.mask_keep_last, field.mask_keep_last) {
-                (None, _) => true,
-                (Some(most), Some(kept)) => kept <= most,
-                (Some(_), None) => false,
+impl Allowance {
+    fn judge(&self, outcome: &Outcome) -> Result<(), ReleaseRefusal> {
+        match (self, &outcome.leaving) {
+            (Self::Everything, _) | (Self::Digest, Leaving::Digest(_)) => Ok(()),
+            (Self::Fields(allowed), Leaving::Records(fields)) => {
+                let listed = fields.iter().all(|field| allowed.iter().any(|rule| rule.allows(field)));
+                if listed { Ok(()) } else { Err(ReleaseRefusal::Field) }
             }
-    })
+            (Self::Fields(_), Leaving::Open) => Err(ReleaseRefusal::Open),
+            (Self::Fields(_) | Self::Digest | Self::Aggregate(_), _) => Err(ReleaseRefusal::NoRule),
+        }
+    }
+}
+
+impl FieldRule {
+    fn allows(&self, field: &Field) -> bool {
+        self.path.covers(&field.origin)
+            && (self.demand == Demand::Plain || field.treatments.iter().any(|t| self.demand.is_met_by(t)))
+    }
+}
+
+impl Demand {
+    fn is_met_by(&self, treatment: &Treatment) -> bool {
+        let fits = |wanted: &Option<KeyName>, key| wanted.as_ref().is_none_or(|wanted| wanted == key);
+        match (self, treatment) {
+            (Self::Plain, _) => true,
+            (Self::Mask { keep_last: most }, Treatment::Mask { keep_last }) => keep_last <= most,
+            (Self::Token { key: wanted }, Treatment::Token { key })
+            | (Self::Hash { key: wanted }, Treatment::Hash { key }) => fits(wanted, key),
+            (Self::Mask { .. } | Self::Token { .. } | Self::Hash { .. }, _) => false,
+        }
+    }
 }
