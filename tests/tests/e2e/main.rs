@@ -8,5 +8,6 @@ mod bad_input;
 mod boot;
 mod canary;
 mod command;
+mod key_changes;
 mod keys;
 mod transport;
