@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use subtle::ConstantTimeEq;
 
 use super::cbor::{CborError, CborProblem, Entries, Reader};
 use super::chain;
@@ -60,6 +61,12 @@ impl Document {
     /// The first of PCR0 to PCR2 that is all zero: the enclave runs in debug mode (V-6).
     pub fn debug_pcr(&self) -> Option<u8> {
         (0..=2).find(|index| self.pcrs.get(index).is_some_and(Pcr::is_zero))
+    }
+
+    /// Whether the document repeats exactly this nonce. How long the answer takes does not tell where they
+    /// differ.
+    pub fn answers(&self, nonce: &[u8]) -> bool {
+        self.nonce.as_deref().is_some_and(|own| own.ct_eq(nonce).into())
     }
 }
 

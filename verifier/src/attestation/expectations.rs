@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use adyton_shared::limits::{MAX_NONCE_BYTES, MIN_NONCE_BYTES};
-use subtle::ConstantTimeEq;
 
 use super::document::{Document, Pcr};
 use super::error::AttestationError;
@@ -146,8 +145,10 @@ pub(super) fn check_pcrs(
 }
 
 fn check_nonce(expected: &[u8], document: &Document) -> Result<(), AttestationError> {
-    let found = document.nonce.as_deref().ok_or(AttestationError::NonceAbsent)?;
-    if bool::from(found.ct_eq(expected)) { Ok(()) } else { Err(AttestationError::NonceMismatch) }
+    if document.nonce.is_none() {
+        return Err(AttestationError::NonceAbsent);
+    }
+    if document.answers(expected) { Ok(()) } else { Err(AttestationError::NonceMismatch) }
 }
 
 impl Freshness {
