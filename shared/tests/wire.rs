@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use adyton_shared::cbor;
 use adyton_shared::context::EncryptionContext;
 use adyton_shared::id::{EnclaveId, JobId, PolicyDigest, RequesterKey, RequesterName, Sha256Digest};
-use adyton_shared::job::{Destination, DigestAlgorithm, FieldPath, Input, Job, Mask, Step};
+use adyton_shared::job::{Destination, DigestAlgorithm, FieldPath, Input, Job, Keyed, Mask, Rename, Step};
 use adyton_shared::message::{
     self, Credentials, Done, FromEnclave, FromParent, MessageError, Refusal, ResultKey, ToEnclave, ToParent,
 };
@@ -235,6 +235,17 @@ fn a_job_and_its_digest() {
     assert_eq!(hex::encode(cbor::encode(&job()).unwrap()), hex::encode(job_golden()));
     assert_eq!(cbor::decode::<Job>(&job_golden()), Ok(job()));
     assert_eq!(job().digest(), Ok(Sha256Digest::of(&job_golden())));
+    let keyed = || Keyed { fields: vec![path("id")], key: "k".parse().unwrap() };
+    let keyed_golden = map(&[("fields", array(&[text("id")])), ("key", text("k"))]);
+    let renamed = map(&[("from", text("a.b")), ("to", text("a.c"))]);
+    for (step, expected) in [
+        (Step::Rename(Rename { from: path("a.b"), to: path("a.c") }), map(&[("rename", renamed)])),
+        (Step::Token(keyed()), map(&[("token", keyed_golden.clone())])),
+        (Step::Hash(keyed()), map(&[("hash", keyed_golden.clone())])),
+    ] {
+        assert_eq!(cbor::encode(&step).unwrap(), expected);
+        assert_eq!(cbor::decode(&expected), Ok(step));
+    }
     for (input, name) in
         [(Input::Raw, "raw"), (Input::Json, "json"), (Input::Ndjson, "ndjson"), (Input::Csv, "csv")]
     {

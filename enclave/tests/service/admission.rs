@@ -5,7 +5,7 @@ use adyton_shared::ErrorCode;
 use adyton_shared::cbor;
 use adyton_shared::cose;
 use adyton_shared::id::{EnclaveId, JobId};
-use adyton_shared::job::{Destination, DigestAlgorithm, FieldPath, Input, Job, Mask, Step};
+use adyton_shared::job::{DigestAlgorithm, FieldPath, Input, Job, Keyed, Mask, Rename, Step};
 use adyton_shared::message::Refusal;
 use adyton_shared::request::Request;
 use serde_cbor::Value;
@@ -146,6 +146,7 @@ async fn a_job_that_contradicts_itself_is_refused_with_the_number_of_its_step() 
     let running = World::new().serve().await;
     let drop = |field: &str| Step::Drop(vec![path(field)]);
     let hash = || Step::Digest(DigestAlgorithm::Sha256);
+    let rename = |from: &str, to: &str| Step::Rename(Rename { from: path(from), to: path(to) });
     let many = |count| (0..count).map(|n| path(&format!("f{n}"))).collect::<Vec<_>>();
     let ndjson = |steps| job(Input::Ndjson, steps);
     let cases: Vec<(Job, Option<u16>)> = vec![
@@ -158,8 +159,8 @@ async fn a_job_that_contradicts_itself_is_refused_with_the_number_of_its_step() 
         (ndjson(vec![select(&["id"]), Step::Drop(Vec::new())]), Some(2)),
         (ndjson(vec![Step::Select(many(257))]), Some(1)),
         (job(Input::Raw, vec![select(&["id"])]), Some(1)),
-        (ndjson(vec![drop("pan")]), None),
-        (ndjson(Vec::new()), None),
+        (ndjson(vec![select(&["id"]), rename("id", "id.a")]), Some(2)),
+        (ndjson(vec![select(&["id", "pan"]), rename("id", "pan")]), Some(2)),
         (ndjson(vec![select(&["id"]); 65]), None),
         (Job { version: 2, ..digest() }, None),
     ];
@@ -180,7 +181,13 @@ async fn what_no_single_release_rule_lets_out_is_refused() {
     assert_eq!(running.submit(fields_of_billing.sign(&key(2)).unwrap()).await.code, ADMITTED);
 
     let ndjson = |steps| running.request(job(Input::Ndjson, steps));
+    let rename = Step::Rename(Rename { from: path("name"), to: path("id") });
+    let token = Step::Token(Keyed { fields: vec![path("id")], key: "nobody".parse().unwrap() });
     let cases = [
+        (Vec::new(), ErrorCode::ReleaseFieldRefused),
+        (vec![Step::Drop(vec![path("pan")])], ErrorCode::ReleaseFieldRefused),
+        (vec![rename, select(&["id"])], ErrorCode::ReleaseFieldRefused),
+        (vec![select(&["id"]), token], ErrorCode::KeyUnknown),
         (vec![select(&["name"])], ErrorCode::ReleaseFieldRefused),
         (vec![select(&["id", "name"])], ErrorCode::ReleaseFieldRefused),
         (vec![select(&["pan"])], ErrorCode::ReleaseFieldRefused),
@@ -193,7 +200,9 @@ async fn what_no_single_release_rule_lets_out_is_refused() {
         let text = format!("{steps:?}");
         assert_eq!(verdict(&running, &ndjson(steps)).await, expected, "{text}");
     }
-    assert_eq!(running.request(digest()).job.to, Destination::Parent);
+    let stranger = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa".parse().unwrap();
+    let elsewhere = running.request(Job { to: stranger, ..digest() });
+    assert_eq!(verdict(&running, &elsewhere).await, ErrorCode::ReleaseNoRule);
 }
 
 // K-5
