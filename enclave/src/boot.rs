@@ -17,6 +17,7 @@ use crate::clock::EnclaveClock;
 use crate::event::Events;
 use crate::identity::Identity;
 use crate::kms::{KeyService, KmsConfig, RootsError};
+use crate::payload::Resources;
 use crate::platform::{Attest, AttestError, Dial, Kernel, Nsm, TimeSource};
 use crate::replay::ReplayMemory;
 
@@ -85,8 +86,8 @@ pub struct Enclave {
     pub(crate) keys: KeyService,
     pub(crate) replay: ReplayMemory,
     pub(crate) jobs: Arc<Semaphore>,
-    /// For large message frames, see [`crate::payload`].
-    pub(crate) memory: Semaphore,
+    /// What all payloads share, see [`crate::payload`].
+    pub(crate) payloads: Resources,
     pub(crate) events: Arc<dyn Events>,
 }
 
@@ -127,9 +128,9 @@ pub async fn boot(platform: Platform, policy_file: &[u8]) -> Result<Arc<Enclave>
         Arc::clone(&clock) as Arc<dyn TimeSource>,
     )?;
     let jobs = Arc::new(Semaphore::new(policy.limits.jobs));
-    let memory = crate::payload::memory();
+    let payloads = Resources::default();
     let replay = ReplayMemory::default();
-    Ok(Arc::new(Enclave { policy, identity, attester, clock, keys, replay, jobs, memory, events }))
+    Ok(Arc::new(Enclave { policy, identity, attester, clock, keys, replay, jobs, payloads, events }))
 }
 
 fn check_kernel(kernel: &dyn Kernel) -> Result<(), BootError> {

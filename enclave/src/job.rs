@@ -25,7 +25,7 @@ pub async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     input: &mut FrameReader<R>,
     output: &mut FrameWriter<W>,
 ) -> Result<(), Refusal> {
-    let mut payload = Payload::new(input, &enclave.memory);
+    let mut payload = Payload::new(input, &enclave.payloads);
 
     let admitted = Admitted::admit(enclave, request).await?;
     let gate = Gate::new(output, admitted.request.id, enclave.policy.limits.result)?;

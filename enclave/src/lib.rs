@@ -20,6 +20,7 @@ pub mod compute;
 pub mod device;
 pub mod event;
 pub mod identity;
+pub mod input_hash;
 pub mod job;
 pub mod kms;
 pub mod open;

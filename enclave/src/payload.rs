@@ -3,16 +3,20 @@
 //! Frames of the message are decrypted where they lie, so the buffer is wiped whenever it is dropped
 //! or replaced. Large message frames of all jobs share one budget of memory (S-10).
 
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
 use adyton_shared::ErrorCode;
 use adyton_shared::frame::{FrameReader, Kind};
 use adyton_shared::id::Sha256Digest;
 use adyton_shared::limits::{MAX_FRAME_BYTES, MAX_MESSAGE_FRAME_BYTES};
 use adyton_shared::message::Refusal;
-use aws_lc_rs::digest::{Context, SHA256};
 use tokio::io::AsyncRead;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Duration, timeout};
 use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::input_hash::InputHash;
 
 /// What every payload may buffer without asking, in bytes: ordinary message frames are 4 KiB to 1 MiB.
 const FREE_BYTES: usize = 1024 * 1024 + 1024;
@@ -25,30 +29,40 @@ const SHARE_DEADLINE: Duration = Duration::from_secs(10);
 /// When to try again if there was none, in milliseconds.
 const RETRY_AFTER_MS: u64 = 2000;
 
+/// From here on a thread that hashes the payload is worth its start, in bytes.
+const LONG_BYTES: u64 = 1024 * 1024;
+
+/// What all payloads share.
+pub struct Resources {
+    memory: Semaphore,
+    /// One for each core: a payload that holds one is hashed on a thread of its own.
+    hash_threads: Semaphore,
+}
+
 /// Reads a payload and hashes every byte of it.
 pub struct Payload<'a, R> {
     frames: &'a mut FrameReader<R>,
     buffer: Zeroizing<Vec<u8>>,
     start: usize,
-    hash: Context,
-    bytes: u64,
+    hash: InputHash,
     ended: bool,
-    memory: &'a Semaphore,
+    resources: &'a Resources,
     share: Option<SemaphorePermit<'a>>,
+    hash_thread: Option<SemaphorePermit<'a>>,
 }
 
 impl<'a, R: AsyncRead + Unpin> Payload<'a, R> {
-    /// A payload whose first frame comes next; `memory` is from [`memory`].
-    pub fn new(frames: &'a mut FrameReader<R>, memory: &'a Semaphore) -> Self {
+    /// A payload whose first frame comes next.
+    pub fn new(frames: &'a mut FrameReader<R>, resources: &'a Resources) -> Self {
         Self {
             frames,
             buffer: Zeroizing::default(),
             start: 0,
-            hash: Context::new(&SHA256),
-            bytes: 0,
+            hash: InputHash::default(),
             ended: false,
-            memory,
+            resources,
             share: None,
+            hash_thread: None,
         }
     }
 
@@ -80,9 +94,10 @@ impl<'a, R: AsyncRead + Unpin> Payload<'a, R> {
             let before = self.buffer.len();
             match self.frames.next(&mut self.buffer).await.map_err(|error| ErrorCode::from(&error))? {
                 Kind::Data => {
-                    let new = self.buffer.get(before..).unwrap_or_default();
-                    self.hash.update(new);
-                    self.bytes = self.bytes.saturating_add(new.len() as u64);
+                    self.hash.update(self.buffer.get(before..).unwrap_or_default()).await?;
+                    if self.hash_thread.is_none() && self.hash.bytes() >= LONG_BYTES {
+                        self.hash_elsewhere();
+                    }
                 }
                 Kind::End => self.ended = true,
                 Kind::Control => return Err(ErrorCode::UnexpectedMessage.into()),
@@ -99,7 +114,7 @@ impl<'a, R: AsyncRead + Unpin> Payload<'a, R> {
         if self.fill(1).await? {
             return Err(ErrorCode::PayloadTrailing.into());
         }
-        Ok((Sha256Digest::from_digest(&self.hash.finish()), self.bytes))
+        Ok(self.hash.finish().await?)
     }
 
     /// Moves what is left to the front, so that `count` bytes and the frame in which the last of them comes
@@ -121,6 +136,14 @@ impl<'a, R: AsyncRead + Unpin> Payload<'a, R> {
         }
     }
 
+    /// Lets hashing go on beside the job, unless as many payloads as there are cores do so.
+    fn hash_elsewhere(&mut self) {
+        if let Ok(permit) = self.resources.hash_threads.try_acquire() {
+            self.hash_thread = Some(permit);
+            self.hash.move_to_thread();
+        }
+    }
+
     /// Takes the buffer's share of the enclave's memory if it is to become large.
     async fn afford(&mut self, count: usize) -> Result<(), Refusal> {
         let held = self.share.as_ref().map_or(0, SemaphorePermit::num_permits);
@@ -129,7 +152,7 @@ impl<'a, R: AsyncRead + Unpin> Payload<'a, R> {
             return Ok(());
         }
         let more = u32::try_from(blocks.saturating_sub(held)).map_err(|_| ErrorCode::FrameTooLarge)?;
-        let Ok(Ok(more)) = timeout(SHARE_DEADLINE, self.memory.acquire_many(more)).await else {
+        let Ok(Ok(more)) = timeout(SHARE_DEADLINE, self.resources.memory.acquire_many(more)).await else {
             return Err(Refusal { retry_after_ms: Some(RETRY_AFTER_MS), ..ErrorCode::Busy.into() });
         };
         match &mut self.share {
@@ -140,9 +163,13 @@ impl<'a, R: AsyncRead + Unpin> Payload<'a, R> {
     }
 }
 
-/// The memory that all payloads together may take for large message frames.
-pub fn memory() -> Semaphore {
-    Semaphore::new(MEMORY_BYTES.div_euclid(SHARE_BLOCK_BYTES))
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            memory: Semaphore::new(MEMORY_BYTES.div_euclid(SHARE_BLOCK_BYTES)),
+            hash_threads: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -166,9 +193,9 @@ mod tests {
     #[tokio::test]
     async fn the_buffer_holds_one_frame_of_the_message_and_one_of_the_stream() {
         const STREAM_FRAME: usize = MAX_FRAME_BYTES as usize;
-        let (stream, memory) = (frames(3).await, memory());
+        let (stream, resources) = (frames(3).await, Resources::default());
         let mut reader = FrameReader::new(stream.as_slice(), DEADLINES);
-        let mut payload = Payload::new(&mut reader, &memory);
+        let mut payload = Payload::new(&mut reader, &resources);
         assert!(payload.fill(1000).await.unwrap());
         assert_eq!(payload.bytes().len(), STREAM_FRAME);
         payload.bytes().fill(b'P');
@@ -182,10 +209,11 @@ mod tests {
     // S-10
     #[tokio::test(start_paused = true)]
     async fn large_frames_share_one_budget_and_small_ones_need_none() {
-        let (stream, memory) = (frames(1).await, memory());
+        let (stream, resources) = (frames(1).await, Resources::default());
+        let memory = &resources.memory;
         let share = memory.acquire_many(u32::try_from(memory.available_permits()).unwrap()).await.unwrap();
         let mut reader = FrameReader::new(stream.as_slice(), DEADLINES);
-        let mut payload = Payload::new(&mut reader, &memory);
+        let mut payload = Payload::new(&mut reader, &resources);
         assert!(payload.fill(1000).await.unwrap(), "no budget is needed");
         let refused = payload.fill(FREE_BYTES + 1).await.unwrap_err();
         assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::Busy, Some(RETRY_AFTER_MS)));

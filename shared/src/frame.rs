@@ -294,6 +294,13 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Ok(())
     }
 
+    /// Begins a data frame whose payload is appended where it will be sent from, without a copy.
+    pub fn data_frame(&mut self) -> DataFrame<'_> {
+        let begin = self.buffer.len();
+        self.buffer.extend_from_slice(&[0; HEADER_BYTES]);
+        DataFrame { queue: &mut self.buffer, begin }
+    }
+
     /// Writes everything queued. The deadline holds for each piece that the other side takes, so a slow
     /// reader is not cut off and one that takes nothing is.
     ///
@@ -342,6 +349,60 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 }
 
+/// A data frame that is being filled. Dropped without [`DataFrame::queue`], it leaves no trace.
+pub struct DataFrame<'a> {
+    queue: &'a mut Vec<u8>,
+    begin: usize,
+}
+
+impl DataFrame<'_> {
+    /// Append the payload here; what is there before is not to be touched.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        self.queue
+    }
+
+    /// The payload appended so far.
+    pub fn payload(&self) -> &[u8] {
+        self.queue.get(self.begin.saturating_add(HEADER_BYTES)..).unwrap_or_default()
+    }
+
+    /// Completes the frame, to be sent with the next flush; an empty one is left out.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLarge`].
+    pub fn queue(mut self) -> Result<(), FrameError> {
+        let (limit, bytes) = (Kind::Data.limit(), self.payload().len());
+        let announced = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if announced > limit {
+            return Err(FrameError::TooLarge { announced, limit });
+        }
+        if bytes == 0 {
+            return Ok(());
+        }
+        let frame = self.queue.get_mut(self.begin..).unwrap_or_default();
+        if let Some(([kind, length @ ..], _)) = frame.split_first_chunk_mut::<HEADER_BYTES>() {
+            *kind = Kind::Data.number();
+            *length = announced.to_be_bytes();
+        }
+        let checksum = crc32c::crc32c(frame);
+        self.queue.extend_from_slice(&checksum.to_be_bytes());
+        self.begin = self.queue.len();
+        Ok(())
+    }
+}
+
+impl Drop for DataFrame<'_> {
+    fn drop(&mut self) {
+        self.queue.truncate(self.begin);
+    }
+}
+
+impl fmt::Debug for DataFrame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataFrame(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +423,28 @@ mod tests {
                 assert_eq!(into.capacity(), 0);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_frame_filled_in_place_is_the_frame_that_a_copy_makes() {
+        let (mut placed, mut copied) = (Vec::new(), Vec::new());
+        let mut writer = FrameWriter::new(&mut placed, DEADLINES);
+        writer.queue(Kind::Control, b"control").unwrap();
+        let mut frame = writer.data_frame();
+        frame.buffer().extend_from_slice(b"payload");
+        assert_eq!(frame.payload(), b"payload");
+        frame.queue().unwrap();
+        writer.data_frame().queue().unwrap();
+        writer.data_frame().buffer().extend_from_slice(b"given up");
+        let mut long = writer.data_frame();
+        long.buffer().resize(MAX_FRAME_BYTES as usize + 100, 0);
+        assert!(matches!(long.queue(), Err(FrameError::TooLarge { .. })));
+        writer.send(Kind::End, &[]).await.unwrap();
+        let mut writer = FrameWriter::new(&mut copied, DEADLINES);
+        writer.queue(Kind::Control, b"control").unwrap();
+        writer.queue(Kind::Data, b"payload").unwrap();
+        writer.send(Kind::End, &[]).await.unwrap();
+        assert_eq!(placed, copied);
     }
 
     #[tokio::test]

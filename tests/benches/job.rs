@@ -1,7 +1,8 @@
 //! Whole jobs through the simulator: enclave, local KMS and parent are processes of their own.
 //!
 //! Each row has its yardstick in the same run, taken in turns, because times on shared machines vary
-//! more than what is compared. Prints ratios; asserts nothing about time.
+//! more than what is compared. Prints ratios; asserts nothing about time. Arguments `digest`, `small`
+//! and `memory` choose rows.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -43,9 +44,20 @@ async fn run() -> Result<()> {
     let simulator = Simulator::start(folder.path())?;
     let bench = Bench::new(simulator.info.clone()).await?;
     println!("| what | measured | yardstick | ratio |\n|---|---|---|---|");
-    bench.digest().await?;
-    bench.small().await?;
-    bench.memory().await
+    let wanted = |row: &str| {
+        let mut named = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+        named.peek().is_none() || named.any(|name| name == row)
+    };
+    if wanted("digest") {
+        bench.digest().await?;
+    }
+    if wanted("small") {
+        bench.small().await?;
+    }
+    if wanted("memory") {
+        bench.memory().await?;
+    }
+    Ok(())
 }
 
 /// `adyton-sim up` beside this program.

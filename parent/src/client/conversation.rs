@@ -149,17 +149,14 @@ async fn send<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     output.queue(Kind::Control, &bytes)?;
     let mut digest = hash.then(|| Context::new(&SHA256));
     let mut total: u64 = 0;
-    let mut buffer = Vec::with_capacity(UPLOAD_FRAME_BYTES);
     loop {
-        buffer.clear();
-        let ended = fill(&mut payload, &mut buffer).await.map_err(ClientError::Input)?;
-        if !buffer.is_empty() {
-            output.queue(Kind::Data, &buffer)?;
-            if let Some(digest) = &mut digest {
-                digest.update(&buffer);
-            }
-            total += buffer.len() as u64;
+        let mut frame = output.data_frame();
+        let ended = fill(&mut payload, frame.buffer()).await.map_err(ClientError::Input)?;
+        if let Some(digest) = &mut digest {
+            digest.update(frame.payload());
         }
+        total += frame.payload().len() as u64;
+        frame.queue()?;
         if ended {
             output.queue(Kind::End, &[])?;
         }
@@ -172,12 +169,14 @@ async fn send<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     }
 }
 
-/// Fills the buffer with what is there; `true` at the end of the input. Nothing is held back until a
+/// Appends what is there, up to a frame; `true` at the end of the input. Nothing is held back until a
 /// frame is full: to the enclave, a slow source would look like a dead one.
 async fn fill<R: AsyncRead + Unpin>(input: &mut R, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
-    while buffer.len() < UPLOAD_FRAME_BYTES {
-        let holds_some = !buffer.is_empty();
-        let room = (UPLOAD_FRAME_BYTES - buffer.len()) as u64;
+    let (begin, full) = (buffer.len(), buffer.len() + UPLOAD_FRAME_BYTES);
+    buffer.reserve(UPLOAD_FRAME_BYTES);
+    while buffer.len() < full {
+        let holds_some = buffer.len() > begin;
+        let room = (full - buffer.len()) as u64;
         let mut rest = (&mut *input).take(room);
         let read = tokio::select! {
             biased;
