@@ -7,16 +7,17 @@ use std::sync::Arc;
 use adyton_shared::ErrorCode;
 use adyton_shared::cose::CoseError;
 use adyton_shared::id::Sha256Digest;
+use adyton_shared::job::Outcome;
 use adyton_shared::limits::{CLOCK_SKEW_SECONDS, MAX_REQUEST_LIFETIME_SECONDS};
 use adyton_shared::message::Refusal;
-use adyton_shared::policy::{ContextRefusal, ReleaseRefusal};
+use adyton_shared::policy::{Allowance, ContextRefusal, ReleaseRefusal};
 use adyton_shared::request::{Request, RequestError, UnverifiedRequest};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, timeout};
 
 use crate::boot::Enclave;
 use crate::platform::TimeSource;
-use crate::replay::ReplayRefusal;
+use crate::replay::{BudgetRefusal, ReplayRefusal};
 
 /// How long an admitted job waits for its turn.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
@@ -27,6 +28,10 @@ const RETRY_AFTER_MS: u64 = 2000;
 pub struct Admitted {
     pub(crate) request: Request,
     pub(crate) job_digest: Sha256Digest,
+    /// What the job comes down to.
+    pub(crate) outcome: Outcome,
+    /// The least group of records that figures may be about.
+    pub(crate) minimum_group: u64,
     /// Milliseconds since 1970.
     pub(crate) started: u64,
     /// Held until the job has ended, however it ends.
@@ -48,7 +53,7 @@ impl Admitted {
         if request.job.to.is_sealed() {
             return Err(ErrorCode::ReleaseNoRule.into());
         }
-        policy.rule_for(&request.requester, &request.job.to, &outcome).map_err(release_code)?;
+        let rule = policy.rule_for(&request.requester, &request.job.to, &outcome).map_err(release_refusal)?;
         if !request.job.keys().is_empty() {
             return Err(ErrorCode::KeyUnknown.into());
         }
@@ -62,11 +67,22 @@ impl Admitted {
                 ReplayRefusal::Full => ErrorCode::ReplayMemoryFull,
             },
         )?;
+        // Spent for good: a job that fails tells something too.
+        if let Allowance::Aggregate(rule) = &rule.what {
+            let object = request.claims.get("object").map_or("", String::as_str);
+            enclave.replay.spend(&request.requester, object, rule.budget).map_err(
+                |refusal| match refusal {
+                    BudgetRefusal::Spent => ErrorCode::AggregateBudgetSpent,
+                    BudgetRefusal::Full => ErrorCode::BudgetMemoryFull,
+                },
+            )?;
+        }
+        let minimum_group = rule.what.minimum_group();
         let turn = timeout(TURN_DEADLINE, Arc::clone(&enclave.jobs).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Refusal { retry_after_ms: Some(RETRY_AFTER_MS), ..ErrorCode::Busy.into() });
         };
-        Ok(Self { request, job_digest, started, _turn: turn })
+        Ok(Self { request, job_digest, outcome, minimum_group, started, _turn: turn })
     }
 }
 
@@ -105,11 +121,12 @@ fn job_refusal(error: &adyton_shared::job::JobError) -> Refusal {
     Refusal { step, ..ErrorCode::JobInvalid.into() }
 }
 
-fn release_code(refusal: ReleaseRefusal) -> ErrorCode {
-    match refusal {
-        ReleaseRefusal::Field | ReleaseRefusal::Open => ErrorCode::ReleaseFieldRefused,
-        _ => ErrorCode::ReleaseNoRule,
-    }
+fn release_refusal(refusal: ReleaseRefusal) -> Refusal {
+    let code = match refusal {
+        ReleaseRefusal::NoRule => ErrorCode::ReleaseNoRule,
+        _ => ErrorCode::ReleaseFieldRefused,
+    };
+    Refusal { step: refusal.step(), ..code.into() }
 }
 
 pub(crate) fn context_code(refusal: ContextRefusal) -> ErrorCode {

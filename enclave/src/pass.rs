@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::admit::Admitted;
 use crate::boot::Enclave;
-use crate::compute::{ComputeError, Counts, Limits, Pipeline};
+use crate::compute::{ComputeError, Counts, Grouping, Limits, Pipeline, StepKeys};
 use crate::open::Opened;
 use crate::payload::Payload;
 use crate::release::Gate;
@@ -46,8 +46,12 @@ impl Opened {
     ) -> Result<Computed, Refusal> {
         let Self { admitted, arn, mut frames, lease } = self;
         let limits = enclave.policy.limits;
-        let mut pipeline = Pipeline::new(&admitted.request.job, Limits { record_bytes: limits.record })
-            .map_err(|_| ErrorCode::JobInvalid)?;
+        let grouping =
+            Grouping { minimum: admitted.minimum_group, groups: limits.groups, bytes: limits.group_bytes };
+        let keys = StepKeys::default();
+        let records = Limits { record_bytes: limits.record };
+        let mut pipeline =
+            Pipeline::of(&admitted.outcome, &keys, records, grouping).map_err(|_| ErrorCode::KeyUnknown)?;
         let mut plaintext_bytes: u64 = 0;
         let mut output = Zeroizing::new(Vec::new());
         loop {

@@ -1,9 +1,15 @@
-//! Remembers the ids of requests until they have expired, so that none is served twice (K-14).
+//! Remembers what must not be forgotten between requests: their ids until they have expired, so that none
+//! is served twice (K-14), and how many aggregates each requester has asked for.
+
+mod budget;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use adyton_shared::id::JobId;
+use adyton_shared::id::{JobId, RequesterName};
+
+pub use budget::BudgetRefusal;
+use budget::Budgets;
 
 /// Most ids remembered: at 15 minutes of life, 72 requests a second. 65,536 × about 100 bytes = 6.5 MiB.
 const MAX_REMEMBERED: usize = 65_536;
@@ -23,6 +29,7 @@ pub enum ReplayRefusal {
 #[derive(Debug, Default)]
 pub struct ReplayMemory {
     seen: Mutex<Seen>,
+    budgets: Budgets,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +41,14 @@ struct Seen {
 }
 
 impl ReplayMemory {
+    /// Spends one aggregate of this object by this requester; it stays spent whatever becomes of the job.
+    ///
+    /// # Errors
+    /// [`BudgetRefusal`].
+    pub fn spend(&self, requester: &RequesterName, object: &str, budget: u32) -> Result<(), BudgetRefusal> {
+        self.budgets.spend(requester, object, budget)
+    }
+
     /// Takes an id that no request before had. Times in seconds since 1970.
     ///
     /// # Errors

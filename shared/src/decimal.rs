@@ -10,11 +10,13 @@ use std::fmt;
 pub const MAX_SCALE: u8 = 38;
 
 /// `coefficient` × 10^-`scale`, spelled with so many decimal places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Decimal {
     coefficient: i128,
     scale: u8,
 }
+
+impl zeroize::DefaultIsZeroes for Decimal {}
 
 const fn power(exponent: u8) -> Option<i128> {
     10_i128.checked_pow(exponent as u32)

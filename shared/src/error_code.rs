@@ -160,6 +160,12 @@ codes! {
     FieldType = 503, "field_type", "a step met a value that it cannot treat", "docs/policy.md says which values each step takes";
     /// A column named by a step does not exist in the input.
     FieldMissing = 504, "field_missing", "a field named by a step does not exist", "compare the job's field names with the data";
+    /// A filter's condition is neither true nor false for a record.
+    FilterUndecided = 505, "filter_undecided", "a filter could not decide about a record", "guard fields that may be missing with has(); compare values of one type";
+    /// A number has no exact form, or a calculation leaves the range of exact numbers.
+    NumberInexact = 506, "number_inexact", "a number cannot be calculated with exactly", "numbers have 38 digits at most";
+    /// An aggregate has more groups, or more values to hold, than the policy allows.
+    TooManyGroups = 507, "too_many_groups", "the aggregate has more groups or values than the policy allows to be held", "`[limits] groups` and `group_bytes` in policy.toml, or group by a coarser field";
 
     // 6xx: release
     /// The result is over the policy's limit.

@@ -18,6 +18,18 @@ pub const MAX_JOB_STEPS: usize = 64;
 /// Most fields that one step or one release rule may name. A record's fields are tracked in a bit set of this size.
 pub const MAX_FIELDS: usize = 256;
 
+/// Longest condition of a filter, in bytes.
+pub const MAX_FILTER_BYTES: usize = 4096;
+
+/// Deepest nesting of a condition: brackets, negations and conditionals. Its parser recurses for each.
+pub const MAX_FILTER_NESTING: usize = 16;
+
+/// Most parts of a condition. Each is computed once for a record at most, in time that a record's length bounds.
+pub const MAX_FILTER_NODES: usize = 256;
+
+/// Most figures of an aggregate. Each costs some 50 bytes for each group.
+pub const MAX_FIGURES: usize = 256;
+
 /// Longest field path, in bytes.
 pub const MAX_FIELD_PATH_BYTES: usize = 512;
 

@@ -101,6 +101,16 @@ impl Link {
 }
 
 impl Kind {
+    /// What a JSON value is by its first byte, if it is neither null nor a container.
+    #[inline]
+    pub(super) const fn of(first: u8) -> Self {
+        match first {
+            b'"' => Self::Text,
+            b't' | b'f' => Self::Boolean,
+            _ => Self::Number,
+        }
+    }
+
     const fn tag(self) -> &'static [u8] {
         match self {
             Self::Text => b"s",

@@ -9,12 +9,15 @@ use zeroize::Zeroizing;
 use adyton_shared::job::Segment;
 use adyton_shared::limits::MAX_CSV_COLUMNS;
 
+use super::after::After;
 use super::carry::Carry;
 use super::cells::Cells;
 use super::chain::Kind;
 use super::error::Flaw;
 use super::mask::{mask, stars};
 use super::plan::{Action, Name, Plan, Scalar};
+use super::reads::{Capture, Escapes, Shape};
+use super::record::room;
 use super::scan::after;
 
 /// Treats a CSV text.
@@ -24,13 +27,20 @@ pub(super) struct Csv {
     carry: Carry,
     limit: usize,
     table: Option<Table>,
+    /// Where the values are that filters and an aggregate read.
+    found: Vec<Option<Capture>>,
+    after: Option<After>,
     /// Rows finished so far, the header row not counted.
     pub(super) records: u64,
+    /// Rows that have left.
+    pub(super) left: u64,
 }
 
 /// What the header row says.
 struct Table {
     columns: Vec<Column>,
+    /// Columns that filters and an aggregate read, and where each value is noted.
+    reads: Vec<(usize, usize)>,
     ending: &'static [u8],
     /// A row of one empty cell needs quotes: an empty line is something else to many readers.
     single: bool,
@@ -49,8 +59,23 @@ enum Column {
 }
 
 impl Csv {
-    pub(super) fn new(plan: Plan, limit: usize) -> Self {
-        Self { plan, cells: Cells::new(), carry: Carry::new(limit), limit, table: None, records: 0 }
+    pub(super) fn new(plan: Plan, after: Option<After>, limit: usize) -> Self {
+        let found = vec![None; plan.slots];
+        Self {
+            plan,
+            cells: Cells::new(),
+            carry: Carry::new(limit),
+            limit,
+            table: None,
+            found,
+            after,
+            records: 0,
+            left: 0,
+        }
+    }
+
+    pub(super) const fn after(&mut self) -> Option<&mut After> {
+        self.after.as_mut()
     }
 
     /// Whether what comes next is the header row.
@@ -102,8 +127,24 @@ impl Csv {
             if self.cells.found.len() != table.columns.len() {
                 return Err(Flaw::Malformed);
             }
-            table.write(&self.plan, cells(), out);
             self.records = self.records.saturating_add(1);
+            if let Some(after) = &mut self.after {
+                for (column, slot) in &table.reads {
+                    let cell =
+                        self.cells.found.get(*column).map(|(start, end)| Capture::of_cell(row, *start, *end));
+                    if let Some(found) = self.found.get_mut(*slot) {
+                        *found = cell;
+                    }
+                }
+                // The record is finished as far as its number is concerned, unless this refuses it.
+                let leaves = after.record(row, &self.found, None);
+                if !leaves.inspect_err(|_| self.records = self.records.saturating_sub(1))? {
+                    return Ok(());
+                }
+            }
+            room(out, self.plan.longest(row.len()));
+            table.write(&self.plan, cells(), out);
+            self.left = self.left.saturating_add(1);
         } else {
             let ending = if ended && row.ends_with(b"\r") { b"\r\n".as_slice() } else { b"\n" };
             self.table = Some(Table::new(&self.plan, cells(), ending, out)?);
@@ -123,7 +164,7 @@ impl Table {
         let root = plan.node(plan.root()).ok_or(Flaw::Malformed)?;
         let mut met = vec![false; plan.names()];
         let mut there = vec![false; plan.names()];
-        let mut columns = Vec::new();
+        let (mut columns, mut reads) = (Vec::new(), Vec::new());
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut scratch = Zeroizing::default();
         for (nth, cell) in header.enumerate() {
@@ -142,7 +183,13 @@ impl Table {
                     *there = true;
                 }
             }
-            let column = Column::new(plan, found.map_or(root.rest, |name| name.action));
+            let action = found.map_or(root.rest, |name| name.action);
+            let column = Column::new(plan, action);
+            if let Action::Node(number) = action
+                && let Some(slot) = plan.node(number).and_then(|node| node.slot)
+            {
+                reads.push((nth, slot));
+            }
             columns.push(column);
             if !matches!(column, Column::Drop) {
                 let new = found.and_then(|name| name.new.as_ref());
@@ -168,8 +215,10 @@ impl Table {
             }
             cell(name, single, out);
         }
-        out.extend_from_slice(ending);
-        Ok(Self { columns, ending, single, scratch, treated: Zeroizing::default() })
+        if !plan.silent {
+            out.extend_from_slice(ending);
+        }
+        Ok(Self { columns, reads, ending, single, scratch, treated: Zeroizing::default() })
     }
 
     fn write<'a>(&mut self, plan: &Plan, cells: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
@@ -222,6 +271,7 @@ impl Column {
             Action::Node(number) => match plan.node(number).map(|node| node.scalar) {
                 Some(Scalar::Mask { keep_last, .. }) => Self::Mask(keep_last),
                 Some(Scalar::Chain { chain, .. }) => Self::Chain(chain),
+                Some(Scalar::Keep) => Self::Keep,
                 _ => Self::Drop,
             },
         }
@@ -235,21 +285,40 @@ fn inside(cell: &[u8]) -> Option<&[u8]> {
 
 /// The text of a cell.
 fn content<'a>(cell: &'a [u8], scratch: &'a mut Zeroizing<Vec<u8>>) -> &'a [u8] {
-    let Some(mut text) = inside(cell) else { return cell };
+    let Some(text) = inside(cell) else { return cell };
     if memchr(b'"', text).is_none() {
         return text;
     }
-    scratch.clear();
-    if text.len() > scratch.capacity() {
+    undouble(text, scratch);
+    scratch
+}
+
+/// The text of what is between the quotes of a cell.
+pub(super) fn undouble(mut text: &[u8], into: &mut Zeroizing<Vec<u8>>) {
+    into.clear();
+    if text.len() > into.capacity() {
         // A vector that grows by itself leaves its old memory unwiped.
-        *scratch = Zeroizing::new(Vec::with_capacity(text.len()));
+        *into = Zeroizing::new(Vec::with_capacity(text.len()));
     }
     while let Some((plain, rest)) = memchr(b'"', text).and_then(|at| text.split_at_checked(after(at))) {
-        scratch.extend_from_slice(plain);
+        into.extend_from_slice(plain);
         text = rest.strip_prefix(b"\"").unwrap_or(rest);
     }
-    scratch.extend_from_slice(text);
-    scratch
+    into.extend_from_slice(text);
+}
+
+impl Capture {
+    /// A cell of a row, with or without its quotes.
+    fn of_cell(row: &[u8], start: usize, end: usize) -> Self {
+        let shape = Shape::Scalar(Kind::Text);
+        match inside(row.get(start..end).unwrap_or_default()) {
+            None => Self { shape, start, end, escapes: Escapes::None },
+            Some(text) => {
+                let escapes = if memchr(b'"', text).is_some() { Escapes::Csv } else { Escapes::None };
+                Self { shape, start: after(start), end: end.wrapping_sub(1), escapes }
+            }
+        }
+    }
 }
 
 fn needs_quotes(text: &[u8]) -> bool {
@@ -257,7 +326,7 @@ fn needs_quotes(text: &[u8]) -> bool {
 }
 
 /// Appends text as a cell. One that is alone in its row and empty gets quotes.
-fn cell(text: &[u8], alone: bool, out: &mut Vec<u8>) {
+pub(super) fn cell(text: &[u8], alone: bool, out: &mut Vec<u8>) {
     if needs_quotes(text) || (alone && text.is_empty()) {
         out.push(b'"');
         quoted(text, out);

@@ -39,6 +39,30 @@ pub enum ComputeError {
         /// The step and field that met it.
         place: Place,
     },
+    /// A filter's condition is neither true nor false for a record.
+    #[error("the filter of step {step} cannot decide about record {record}")]
+    Undecided {
+        /// Which record.
+        record: u64,
+        /// The filter's step.
+        step: u16,
+    },
+    /// A number has no exact form, or a calculation leaves the range of exact numbers.
+    #[error("record {record} has a number that step {step} cannot calculate with exactly")]
+    Inexact {
+        /// Which record.
+        record: u64,
+        /// The step.
+        step: u16,
+    },
+    /// An aggregate has more groups, or more values to hold, than the policy allows.
+    #[error("at record {record} the aggregate of step {step} holds more than the policy allows")]
+    TooManyGroups {
+        /// Which record.
+        record: u64,
+        /// The step.
+        step: u16,
+    },
     /// A field named by a step is not a column of the header row.
     #[error("the header row has no column for field {} of step {}", place.field, place.step)]
     FieldMissing {
@@ -54,7 +78,10 @@ impl ComputeError {
             Self::Malformed { record }
             | Self::TooLarge { record, .. }
             | Self::TooDeep { record }
-            | Self::FieldType { record, .. } => Some(record),
+            | Self::FieldType { record, .. }
+            | Self::Undecided { record, .. }
+            | Self::Inexact { record, .. }
+            | Self::TooManyGroups { record, .. } => Some(record),
             Self::FieldMissing { .. } => None,
         }
     }
@@ -63,6 +90,9 @@ impl ComputeError {
     pub const fn step(self) -> Option<u16> {
         match self {
             Self::FieldType { place, .. } | Self::FieldMissing { place } => Some(place.step),
+            Self::Undecided { step, .. } | Self::Inexact { step, .. } | Self::TooManyGroups { step, .. } => {
+                Some(step)
+            }
             Self::Malformed { .. } | Self::TooLarge { .. } | Self::TooDeep { .. } => None,
         }
     }
@@ -75,6 +105,9 @@ impl ComputeError {
             Self::TooDeep { .. } => ErrorCode::RecordTooDeep,
             Self::FieldType { .. } => ErrorCode::FieldType,
             Self::FieldMissing { .. } => ErrorCode::FieldMissing,
+            Self::Undecided { .. } => ErrorCode::FilterUndecided,
+            Self::Inexact { .. } => ErrorCode::NumberInexact,
+            Self::TooManyGroups { .. } => ErrorCode::TooManyGroups,
         }
     }
 }
@@ -87,6 +120,12 @@ pub(super) enum Flaw {
     TooDeep,
     Type(Place),
     Missing(Place),
+    /// The filter of this step.
+    Filter(u16),
+    /// A calculation of this step.
+    Inexact(u16),
+    /// The aggregate of this step.
+    Groups(u16),
 }
 
 impl Flaw {
@@ -97,6 +136,9 @@ impl Flaw {
             Self::TooDeep => ComputeError::TooDeep { record },
             Self::Type(place) => ComputeError::FieldType { record, place },
             Self::Missing(place) => ComputeError::FieldMissing { place },
+            Self::Filter(step) => ComputeError::Undecided { record, step },
+            Self::Inexact(step) => ComputeError::Inexact { record, step },
+            Self::Groups(step) => ComputeError::TooManyGroups { record, step },
         }
     }
 }

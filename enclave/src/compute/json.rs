@@ -4,6 +4,7 @@
 //! element is then read strictly. What the finder believes is never trusted: an element must be one
 //! valid object to its last byte.
 
+use super::after::After;
 use super::carry::Carry;
 use super::error::Flaw;
 use super::plan::Plan;
@@ -12,7 +13,7 @@ use super::scan::{after, space};
 
 /// Treats a JSON text.
 pub(super) struct Json {
-    treatment: Treatment,
+    pub(super) treatment: Treatment,
     carry: Carry,
     limit: usize,
     state: State,
@@ -48,9 +49,9 @@ struct Element {
 }
 
 impl Json {
-    pub(super) fn new(plan: Plan, limit: usize) -> Self {
+    pub(super) fn new(plan: Plan, after: Option<After>, limit: usize) -> Self {
         Self {
-            treatment: Treatment::new(plan),
+            treatment: Treatment::new(plan, after),
             carry: Carry::new(limit),
             limit,
             state: State::Start,
@@ -67,13 +68,17 @@ impl Json {
             }
             let Some(first) = chunk.first() else { return Ok(()) };
             let taken = match (self.state, first) {
-                (State::Start | State::First | State::Next, b'{') => self.element(chunk, out),
+                (State::Start | State::First | State::Next, b'{') => self.element(chunk, out)?,
                 (State::Inside, _) => self.inside(chunk, out)?,
                 (State::Start, b'[') => {
                     self.array = true;
                     self.mark(b'[', State::First, out)
                 }
-                (State::Between, b',') => self.mark(b',', State::Next, out),
+                (State::Between, b',') => {
+                    // It is written before the next element that leaves.
+                    self.state = State::Next;
+                    1
+                }
                 (State::First | State::Between, b']') => self.mark(b']', State::End, out),
                 _ => return Err(Flaw::Malformed),
             };
@@ -85,31 +90,48 @@ impl Json {
         if self.state != State::End {
             return Err(Flaw::Malformed);
         }
-        out.push(b'\n');
+        // A single object that does not leave is no result at all.
+        if !self.treatment.is_silent() && (self.array || self.treatment.left > 0) {
+            out.push(b'\n');
+        }
         Ok(())
     }
 
     fn mark(&mut self, mark: u8, state: State, out: &mut Vec<u8>) -> usize {
-        out.push(mark);
+        if !self.treatment.is_silent() {
+            out.push(mark);
+        }
         self.state = state;
         1
     }
 
     /// Treats an element that lies in the chunk whole; any other goes the long way, which alone decides about refusals.
-    fn element(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> usize {
-        let before = out.len();
+    fn element(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<usize, Flaw> {
+        let before = self.separate(out);
         match self.treatment.object(chunk, out) {
             Ok(end) if end <= self.limit => {
+                if !self.treatment.leaves(chunk)? {
+                    out.truncate(before);
+                }
                 self.done();
-                end
+                Ok(end)
             }
             _ => {
                 out.truncate(before);
                 self.element = Element::default();
                 self.state = State::Inside;
-                0
+                Ok(0)
             }
         }
+    }
+
+    /// Writes the comma before an element that may leave; gives where to cut if it does not.
+    fn separate(&self, out: &mut Vec<u8>) -> usize {
+        let before = out.len();
+        if self.treatment.left > 0 {
+            out.push(b',');
+        }
+        before
     }
 
     fn inside(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<usize, Flaw> {
@@ -118,9 +140,13 @@ impl Json {
             return Ok(chunk.len());
         };
         self.carry.add(chunk.get(..end).unwrap_or_default())?;
+        let before = self.separate(out);
         let read = self.treatment.object(self.carry.bytes(), out)?;
         if read != self.carry.bytes().len() {
             return Err(Flaw::Malformed);
+        }
+        if !self.treatment.leaves(self.carry.bytes())? {
+            out.truncate(before);
         }
         self.carry.clear();
         self.done();

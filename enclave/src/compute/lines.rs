@@ -2,6 +2,7 @@
 
 use memchr::memchr;
 
+use super::after::After;
 use super::carry::Carry;
 use super::error::Flaw;
 use super::plan::Plan;
@@ -10,7 +11,7 @@ use super::scan::space;
 
 /// Cuts a stream at its line feeds. A JSON string cannot hold a raw line feed, so a line is a record.
 pub(super) struct Lines {
-    treatment: Treatment,
+    pub(super) treatment: Treatment,
     carry: Carry,
     limit: usize,
     /// Records finished so far.
@@ -18,8 +19,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(plan: Plan, limit: usize) -> Self {
-        Self { treatment: Treatment::new(plan), carry: Carry::new(limit), limit, records: 0 }
+    pub(super) fn new(plan: Plan, after: Option<After>, limit: usize) -> Self {
+        Self { treatment: Treatment::new(plan, after), carry: Carry::new(limit), limit, records: 0 }
     }
 
     pub(super) fn push(&mut self, mut chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Flaw> {
@@ -56,11 +57,16 @@ impl Lines {
         if record.is_empty() {
             return Ok(());
         }
+        let before = out.len();
         let end = self.treatment.object(record, out)?;
         if space(record, end) != record.len() {
             return Err(Flaw::Malformed);
         }
-        out.push(b'\n');
+        if self.treatment.leaves(record)? {
+            out.push(b'\n');
+        } else {
+            out.truncate(before);
+        }
         self.records = self.records.saturating_add(1);
         Ok(())
     }

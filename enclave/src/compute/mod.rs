@@ -25,19 +25,24 @@
 //! Trusts the job, which admission has checked, and nothing about the data. An error holds numbers
 //! only, and after one the pipeline never gives anything out again.
 
+mod after;
 mod block;
 mod carry;
 mod cells;
 mod chain;
 mod csv;
+mod decide;
 mod error;
 mod json;
 mod keys;
 mod lines;
 mod mask;
 mod plan;
+mod reads;
 mod record;
 mod scan;
+mod table;
+mod totals;
 mod whole;
 
 use std::fmt;
@@ -46,6 +51,7 @@ use adyton_shared::job::{Input, Job, JobError, Leaving, Outcome};
 use aws_lc_rs::digest::{Context, SHA256};
 
 pub use adyton_shared::job::Place;
+use after::After;
 use csv::Csv;
 pub use error::ComputeError;
 use error::Flaw;
@@ -53,6 +59,7 @@ use json::Json;
 pub use keys::{NoKey, StepKeys};
 use lines::Lines;
 use plan::Plan;
+pub use totals::Grouping;
 
 /// The policy's limits for this stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,21 +100,27 @@ impl Pipeline {
     /// [`JobError`] if [`Job::outcome`] refuses the job, or a step needs a key.
     pub fn new(job: &Job, limits: Limits) -> Result<Self, JobError> {
         let outcome = job.outcome()?;
-        Self::of(&outcome, &StepKeys::default(), limits).map_err(|NoKey(name)| JobError::NoKey(name))
+        let all = Grouping { minimum: 1, groups: 100_000, bytes: 64 << 20 };
+        Self::of(&outcome, &StepKeys::default(), limits, all).map_err(|NoKey(name)| JobError::NoKey(name))
     }
 
     /// Makes ready what a job comes down to.
     ///
     /// # Errors
     /// [`NoKey`] if a step needs a key that is not in `keys`.
-    pub fn of(outcome: &Outcome, keys: &StepKeys, limits: Limits) -> Result<Self, NoKey> {
+    pub fn of(outcome: &Outcome, keys: &StepKeys, limits: Limits, grouping: Grouping) -> Result<Self, NoKey> {
         let limit = limits.record_bytes;
         let machine = match (&outcome.leaving, outcome.input) {
             (Leaving::Digest(_), _) => Machine::Digest(Context::new(&SHA256)),
             (Leaving::Bytes, _) | (_, Input::Raw) => Machine::Bytes,
-            (_, Input::Ndjson) => Machine::Lines(Lines::new(Plan::new(outcome, keys)?, limit)),
-            (_, Input::Json) => Machine::Json(Json::new(Plan::new(outcome, keys)?, limit)),
-            (_, Input::Csv) => Machine::Csv(Csv::new(Plan::new(outcome, keys)?, limit)),
+            (_, input) => {
+                let (plan, after) = (Plan::new(outcome, keys)?, After::new(outcome, keys, grouping)?);
+                match input {
+                    Input::Json => Machine::Json(Json::new(plan, after, limit)),
+                    Input::Csv => Machine::Csv(Csv::new(plan, after, limit)),
+                    Input::Ndjson | Input::Raw => Machine::Lines(Lines::new(plan, after, limit)),
+                }
+            }
         };
         Ok(Self { machine, limits, refused: None })
     }
@@ -148,8 +161,11 @@ impl Pipeline {
             Machine::Json(json) => json.finish(out),
             Machine::Csv(csv) => csv.finish(out),
         })?;
-        let records = self.machine.records();
-        Ok(Counts { records_in: records, records_out: records })
+        let (records_in, mut records_out) = (self.machine.records(), self.machine.left());
+        if let Some(groups) = self.machine.after().and_then(|after| after.finish(out)) {
+            records_out = groups;
+        }
+        Ok(Counts { records_in, records_out })
     }
 
     fn guarded(
@@ -177,6 +193,24 @@ impl Machine {
             Self::Lines(lines) => lines.records,
             Self::Json(json) => json.records,
             Self::Csv(csv) => csv.records,
+        }
+    }
+
+    const fn left(&self) -> u64 {
+        match self {
+            Self::Bytes | Self::Digest(_) => 0,
+            Self::Lines(lines) => lines.treatment.left,
+            Self::Json(json) => json.treatment.left,
+            Self::Csv(csv) => csv.left,
+        }
+    }
+
+    const fn after(&mut self) -> Option<&mut After> {
+        match self {
+            Self::Bytes | Self::Digest(_) => None,
+            Self::Lines(lines) => lines.treatment.after(),
+            Self::Json(json) => json.treatment.after(),
+            Self::Csv(csv) => csv.after(),
         }
     }
 

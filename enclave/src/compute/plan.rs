@@ -12,12 +12,19 @@ use adyton_shared::job::{Fields, Leaving, Outcome, Place, Segment, Treatment};
 use super::chain::Chain;
 use super::keys::{NoKey, StepKeys};
 use super::mask::escape_json;
+use super::reads::slots;
 
 /// What a job does to each record.
 pub(super) struct Plan {
     nodes: Vec<Node>,
     names: usize,
     chains: Vec<Chain>,
+    /// Nothing of single records leaves: they are only read.
+    pub(super) silent: bool,
+    /// How many values filters and an aggregate read.
+    pub(super) slots: usize,
+    /// How many times as long as a record its result can be.
+    growth: usize,
     /// The path of every field that a step names, for formats that can tell whether it exists.
     pub(super) fields: Vec<(Vec<Segment>, Place)>,
 }
@@ -41,12 +48,19 @@ pub(super) struct Node {
     pub(super) object: Container,
     pub(super) array: Container,
     pub(super) scalar: Scalar,
+    /// A filter or an aggregate reads the value: where it is noted.
+    pub(super) slot: Option<usize>,
+    /// One of them reads something inside.
+    pub(super) look: bool,
 }
 
 /// What happens to an object or array.
 #[derive(Clone, Copy)]
 pub(super) enum Container {
     Enter,
+    /// Entered in order to read, not to write.
+    Look,
+    Keep,
     Drop,
     Refuse(Place),
 }
@@ -54,6 +68,7 @@ pub(super) enum Container {
 /// What happens to text, numbers and booleans.
 #[derive(Clone, Copy)]
 pub(super) enum Scalar {
+    Keep,
     Drop,
     /// Null cannot hide anything that the step is about and stays; all else is refused.
     OnlyNull(Place),
@@ -75,10 +90,21 @@ impl Plan {
         let Outcome { fields, named, leaving, .. } = outcome;
         let path = |number| fields.origin(number).segments().to_vec();
         let paths = named.iter().map(|(number, place)| (path(*number), *place)).collect();
-        let mut plan = Self { nodes: Vec::new(), names: 0, chains: Vec::new(), fields: paths };
+        let slots = slots(outcome);
+        let silent = matches!(leaving, Leaving::Aggregate(_));
+        let mut plan = Self {
+            nodes: Vec::new(),
+            names: 0,
+            chains: Vec::new(),
+            silent,
+            slots: slots.len(),
+            growth: 1,
+            fields: paths,
+        };
         // A record is an object whatever leaves of it, so its node is there even if nothing does.
         let open = *leaving == Leaving::Open;
-        let (members, _) = plan.inside(fields, keys, 0, open)?;
+        let source = Source { fields, keys, slots: &slots };
+        let (members, _) = plan.inside(&source, 0, open, silent)?;
         let names = plan.number(members);
         plan.push(Node {
             names,
@@ -87,8 +113,16 @@ impl Plan {
             object: Container::Enter,
             array: Container::Drop,
             scalar: Scalar::Drop,
+            slot: None,
+            look: false,
         });
         Ok(plan)
+    }
+
+    /// The longest result that a record of this length can have, in bytes.
+    #[inline]
+    pub(super) const fn longest(&self, record: usize) -> usize {
+        record.saturating_mul(self.growth).saturating_add(16)
     }
 
     /// The number of the node for a whole record.
@@ -112,76 +146,83 @@ impl Plan {
     /// What happens to everything named inside of a field: members by name, and elements.
     fn inside(
         &mut self,
-        fields: &Fields,
-        keys: &StepKeys,
+        source: &Source<'_>,
         number: usize,
         kept: bool,
-    ) -> Result<(Vec<Member>, Option<Action>), NoKey> {
+        lost: bool,
+    ) -> Result<(Vec<Member>, Option<Grown>), NoKey> {
         let (mut members, mut each) = (Vec::new(), None);
-        for inner in &fields.node(number).inside {
-            let action = self.grow(fields, keys, *inner, kept)?;
-            let node = fields.node(*inner);
+        for inner in &source.fields.node(number).inside {
+            let grown = self.grow(source, *inner, kept, lost)?;
+            let node = source.fields.node(*inner);
             match (&node.origin, &node.name) {
                 (Segment::Key(name), Segment::Key(new)) => {
-                    members.push(Member { name: name.clone(), action, new: new.clone() });
+                    // The shortest member that can be renamed: `"":1,`.
+                    self.growth = self.growth.max(new.len().saturating_mul(6).div_ceil(5));
+                    members.push(Member { name: name.clone(), grown, new: new.clone() });
                 }
-                _ => each = Some(action),
+                _ => each = Some(grown),
             }
         }
         Ok((members, each))
     }
 
+    /// `kept`: what it is in leaves whole. `lost`: what it is in does not leave.
+    ///
     /// Depth is bounded by the length of a path, so this may recurse.
-    fn grow(&mut self, fields: &Fields, keys: &StepKeys, number: usize, kept: bool) -> Result<Action, NoKey> {
-        let node = fields.node(number);
-        if node.dropped.is_some() {
-            return Ok(Action::Drop);
+    fn grow(&mut self, source: &Source<'_>, number: usize, kept: bool, lost: bool) -> Result<Grown, NoKey> {
+        let node = source.fields.node(number);
+        let lost = lost || node.dropped.is_some();
+        let kept = !lost && (kept || source.fields.is_selected(number));
+        let (members, each) = self.inside(source, number, kept, lost)?;
+        let slot = source.slots.binary_search(&number).ok();
+        let look = members.iter().any(|member| member.grown.looks);
+        let some_name_leaves = members.iter().any(|member| kept || member.grown.leaves);
+        let some_element_leaves = each.is_some_and(|each| kept || each.leaves);
+        let leaves = kept || some_name_leaves || some_element_leaves;
+        let looks = look || slot.is_some();
+        if !leaves && !looks {
+            return Ok(Grown { action: Action::Drop, leaves, looks });
         }
-        let kept = kept || fields.is_selected(number);
-        let treated_inside = first_place(fields, number);
-        let (members, each) = self.inside(fields, keys, number, kept)?;
-        let leaves = |action: Action| kept || action != Action::Drop;
-        let some_name_leaves = members.iter().any(|member| leaves(member.action));
-        let some_element_leaves = each.is_some_and(leaves);
-        let treated = node.changes.first().map(|change| change.place);
-        let demand = treated.or(treated_inside.filter(|_| kept));
-        if !(kept || some_name_leaves || some_element_leaves) {
-            return Ok(Action::Drop);
+        let treated = node.changes.first().map(|change| change.place).filter(|_| leaves);
+        let demand = treated.or_else(|| first_place(source.fields, number).filter(|_| kept));
+        if kept && demand.is_none() && !looks {
+            return Ok(Grown { action: Action::Keep, leaves, looks });
         }
-        if kept && demand.is_none() {
-            return Ok(Action::Keep);
-        }
-        let container = |enter: bool| match demand {
+        let container = |enter: bool, look: bool| match demand {
             _ if enter && treated.is_none() => Container::Enter,
             Some(place) => Container::Refuse(place),
+            None if kept => Container::Keep,
+            None if look => Container::Look,
             None => Container::Drop,
         };
+        let (object, array) = (container(some_name_leaves, look), container(some_element_leaves, false));
         let scalar = match (treated, demand) {
-            (Some(place), _) if kept => self.treatment(fields, keys, number, place)?,
-            (_, Some(place)) if kept => Scalar::OnlyNull(place),
-            _ => Scalar::Drop,
+            _ if !kept => Scalar::Drop,
+            (Some(place), _) => self.treatment(source, number, place)?,
+            (None, Some(place)) => Scalar::OnlyNull(place),
+            (None, None) => Scalar::Keep,
         };
         let whole = if kept { Action::Keep } else { Action::Drop };
-        let (object, array) = (container(some_name_leaves), container(some_element_leaves));
+        let each = each.map_or(whole, |each| each.action);
         let names = self.number(members);
-        Ok(self.push(Node { names, each: each.unwrap_or(whole), rest: whole, object, array, scalar }))
+        let node = Node { names, each, rest: whole, object, array, scalar, slot, look };
+        Ok(Grown { action: self.push(node), leaves, looks })
     }
 
-    fn treatment(
-        &mut self,
-        fields: &Fields,
-        keys: &StepKeys,
-        number: usize,
-        place: Place,
-    ) -> Result<Scalar, NoKey> {
-        let changes = &fields.node(number).changes;
+    fn treatment(&mut self, source: &Source<'_>, number: usize, place: Place) -> Result<Scalar, NoKey> {
+        let changes = &source.fields.node(number).changes;
+        // A masked control character is spelt longer; a number becomes a text.
+        self.growth = self.growth.max(3);
         if let [only] = changes.as_slice()
             && let Treatment::Mask { keep_last } = only.treatment
         {
             return Ok(Scalar::Mask { keep_last: keep_last.into(), place });
         }
         let treatments = changes.iter().map(|change| &change.treatment);
-        self.chains.push(Chain::new(&fields.origin(number), treatments, keys)?);
+        self.chains.push(Chain::new(&source.fields.origin(number), treatments, source.keys)?);
+        // An element of one digit and its comma become 66 characters and a comma.
+        self.growth = self.growth.max(34);
         Ok(Scalar::Chain { chain: self.chains.len().saturating_sub(1), place })
     }
 
@@ -197,10 +238,28 @@ impl Plan {
     }
 }
 
+/// What a plan is made from.
+struct Source<'a> {
+    fields: &'a Fields,
+    keys: &'a StepKeys,
+    /// The nodes that filters and the aggregate read, in order.
+    slots: &'a [usize],
+}
+
+/// What happens to a field, and what for.
+#[derive(Clone, Copy)]
+struct Grown {
+    action: Action,
+    /// Something of it may leave.
+    leaves: bool,
+    /// Something of it is read by a filter or an aggregate.
+    looks: bool,
+}
+
 /// A member that a step names.
 struct Member {
     name: String,
-    action: Action,
+    grown: Grown,
     /// What it is called in the result.
     new: String,
 }
@@ -255,11 +314,9 @@ impl Names {
         let mut slots = vec![FREE; count];
         let mut entries = Vec::new();
         let mut leaving = BTreeMap::new();
-        for (Member { name, action, new }, own) in members.into_iter().zip(first..) {
-            let number = match action {
-                Action::Drop => own,
-                Action::Keep | Action::Node(_) => *leaving.entry(new.clone()).or_insert(own),
-            };
+        for (Member { name, grown, new }, own) in members.into_iter().zip(first..) {
+            let number = if grown.leaves { *leaving.entry(new.clone()).or_insert(own) } else { own };
+            let action = grown.action;
             let new = (new != name).then(|| NewName::new(&new));
             let text = name.into_bytes().into_boxed_slice();
             let head = Head::of(&text, 0, text.len());

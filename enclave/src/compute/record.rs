@@ -2,14 +2,17 @@
 //!
 //! Nothing recurses on the machine's stack: the way down to treated fields is a list of frames.
 
-use zeroize::Zeroizing;
+use adyton_shared::job::Place;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use adyton_shared::limits::MAX_RECORD_DEPTH;
 
+use super::after::After;
 use super::chain::Kind;
 use super::error::Flaw;
 use super::mask::{escape_json, mask, stars};
 use super::plan::{Action, Container, Name, NewName, Node, Plan, Scalar};
+use super::reads::{Capture, Escapes, Shape};
 use super::scan::{Text, after, byte, space, string, unescape, word};
 use super::whole::Copier;
 
@@ -25,6 +28,13 @@ pub(super) struct Treatment {
     scratch: Zeroizing<Vec<u8>>,
     /// A treated value.
     treated: Zeroizing<Vec<u8>>,
+    /// Where the values are that filters and an aggregate read.
+    found: Vec<Option<Capture>>,
+    /// The first step that could not treat a value, where that is not known to matter yet.
+    untreated: Option<Place>,
+    after: Option<After>,
+    /// Records that have left.
+    pub(super) left: u64,
 }
 
 /// A container on the way to treated fields.
@@ -36,6 +46,8 @@ struct Frame {
     begun: bool,
     /// Whether a part has been written.
     written: bool,
+    /// Only looked at: nothing of it is written.
+    silent: bool,
 }
 
 /// Where the parts are that stand before a value. Before an element of an array all but the comma are empty.
@@ -50,8 +62,8 @@ struct Lead<'a> {
 }
 
 impl Treatment {
-    pub(super) fn new(plan: Plan) -> Self {
-        let met = vec![0; plan.names()];
+    pub(super) fn new(plan: Plan, after: Option<After>) -> Self {
+        let (met, found) = (vec![0; plan.names()], vec![None; plan.slots]);
         Self {
             plan,
             frames: Vec::new(),
@@ -59,6 +71,10 @@ impl Treatment {
             objects: 0,
             scratch: Zeroizing::default(),
             treated: Zeroizing::default(),
+            found,
+            untreated: None,
+            after,
+            left: 0,
         }
     }
 
@@ -67,9 +83,48 @@ impl Treatment {
     /// After a refusal `out` may hold a part of the result; the caller takes it back.
     #[inline]
     pub(super) fn object(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Flaw> {
+        room(out, self.plan.longest(bytes.len()));
         self.frames.clear();
-        let Self { plan, frames, met, objects, scratch, treated } = self;
-        Walk { plan, frames, met, objects, scratch, treated, bytes, to: Copier::new(bytes, out) }.run()
+        self.found.fill(None);
+        self.untreated = None;
+        let defer = self.after.is_some();
+        let Self { plan, frames, met, objects, scratch, treated, found, untreated, .. } = self;
+        let to = Copier::new(bytes, out);
+        Walk { plan, frames, met, objects, scratch, treated, found, untreated, defer, bytes, to }.run()
+    }
+
+    /// Whether the object that was just treated leaves: to be asked once for each record.
+    ///
+    /// If not, the caller takes its result back.
+    #[inline]
+    pub(super) fn leaves(&mut self, bytes: &[u8]) -> Result<bool, Flaw> {
+        let leaves = match &mut self.after {
+            None => true,
+            Some(after) => after.record(bytes, &self.found, self.untreated)?,
+        };
+        self.left = self.left.saturating_add(u64::from(leaves));
+        Ok(leaves)
+    }
+
+    /// Whether nothing of single records leaves.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.plan.silent
+    }
+
+    pub(super) const fn after(&mut self) -> Option<&mut After> {
+        self.after.as_mut()
+    }
+}
+
+/// Makes sure of room for so many bytes: a vector that grows by itself leaves its old memory unwiped.
+#[inline]
+pub(super) fn room(out: &mut Vec<u8>, more: usize) {
+    if out.capacity().saturating_sub(out.len()) < more {
+        let needed = out.len().saturating_add(more).max(out.capacity().saturating_mul(2));
+        let mut larger = Vec::with_capacity(needed);
+        larger.extend_from_slice(out);
+        std::mem::swap(out, &mut larger);
+        larger.zeroize();
     }
 }
 
@@ -81,6 +136,10 @@ struct Walk<'a> {
     objects: &'a mut u64,
     scratch: &'a mut Zeroizing<Vec<u8>>,
     treated: &'a mut Zeroizing<Vec<u8>>,
+    found: &'a mut [Option<Capture>],
+    untreated: &'a mut Option<Place>,
+    /// Whether a value that cannot be treated is only noted.
+    defer: bool,
     bytes: &'a [u8],
     to: Copier<'a>,
 }
@@ -91,13 +150,18 @@ impl<'a> Walk<'a> {
             return Err(Flaw::Malformed);
         }
         let mut top = self.enter(self.plan.root(), true)?;
-        self.to.copy(0, 1);
+        top.silent = self.plan.silent;
+        if !top.silent {
+            self.to.copy(0, 1);
+        }
         let mut at = 1;
         loop {
             at = space(self.bytes, at);
             let next = byte(self.bytes, at)?;
             if next == if top.object.is_some() { b'}' } else { b']' } {
-                self.to.copy(at, after(at));
+                if !top.silent {
+                    self.to.copy(at, after(at));
+                }
                 at = after(at);
                 let Some(outer) = self.frames.pop() else {
                     self.to.flush();
@@ -175,14 +239,24 @@ impl<'a> Walk<'a> {
         };
         let node = self.plan.node(number).ok_or(Flaw::Malformed)?;
         let first = byte(self.bytes, at)?;
-        let container = match first {
+        let mut container = match first {
             b'{' => node.object,
             b'[' => node.array,
-            _ => return self.scalar(at, first, node.scalar, top, lead),
+            _ => return self.scalar(at, first, node, top, lead),
         };
+        if let Some(slot) = node.slot {
+            self.note(slot, Shape::Container, (at, at), false);
+        }
+        if let Container::Refuse(place) = container {
+            self.refuse(place)?;
+            container = if first == b'{' && node.look { Container::Look } else { Container::Drop };
+        }
         match container {
-            Container::Drop => self.to.whole::<false>(at, depth),
-            Container::Refuse(place) => Err(Flaw::Type(place)),
+            Container::Drop | Container::Refuse(_) => self.to.whole::<false>(at, depth),
+            Container::Keep => {
+                self.lead(top, lead);
+                self.to.whole::<true>(at, depth)
+            }
             Container::Enter => {
                 self.lead(top, lead);
                 let inner = self.enter(number, first == b'{')?;
@@ -190,6 +264,30 @@ impl<'a> Walk<'a> {
                 self.to.copy(at, after(at));
                 Ok(after(at))
             }
+            Container::Look => {
+                let mut inner = self.enter(number, true)?;
+                inner.silent = true;
+                self.frames.push(std::mem::replace(top, inner));
+                Ok(after(at))
+            }
+        }
+    }
+
+    /// A value cannot be treated: a refusal, or a note for when the record's filters have decided.
+    fn refuse(&mut self, place: Place) -> Result<(), Flaw> {
+        if !self.defer {
+            return Err(Flaw::Type(place));
+        }
+        *self.untreated = Some(self.untreated.map_or(place, |first| first.min(place)));
+        Ok(())
+    }
+
+    /// Notes where a value is that a filter or an aggregate reads.
+    #[inline]
+    fn note(&mut self, slot: usize, shape: Shape, (start, end): (usize, usize), json: bool) {
+        let escapes = if json { Escapes::Json } else { Escapes::None };
+        if let Some(found) = self.found.get_mut(slot) {
+            *found = Some(Capture { shape, start, end, escapes });
         }
     }
 
@@ -198,34 +296,47 @@ impl<'a> Walk<'a> {
         &mut self,
         at: usize,
         first: u8,
-        scalar: Scalar,
+        node: &Node,
         top: &mut Frame,
         lead: &Lead<'_>,
     ) -> Result<usize, Flaw> {
         let text = if first == b'"' { Some(string(self.bytes, after(at))?) } else { None };
         let end = if let Some(text) = text { text.end } else { word(self.bytes, at, first)? };
-        match scalar {
+        if let Some(slot) = node.slot {
+            match text {
+                Some(Text { end, escaped }) => {
+                    let inside = (after(at), end.wrapping_sub(1));
+                    self.note(slot, Shape::Scalar(Kind::Text), inside, escaped);
+                }
+                None if first == b'n' => self.note(slot, Shape::Null, (at, end), false),
+                None => self.note(slot, Shape::Scalar(Kind::of(first)), (at, end), false),
+            }
+        }
+        match node.scalar {
             Scalar::Drop => {}
+            Scalar::Keep => {
+                self.lead(top, lead);
+                self.to.copy(at, end);
+            }
             Scalar::OnlyNull(_) | Scalar::Mask { .. } | Scalar::Chain { .. } if first == b'n' => {
                 self.lead(top, lead);
                 self.to.copy(at, end);
             }
-            Scalar::Mask { place, .. } if first == b't' || first == b'f' => return Err(Flaw::Type(place)),
-            Scalar::OnlyNull(place) => return Err(Flaw::Type(place)),
+            Scalar::Mask { place, .. } if first == b't' || first == b'f' => self.refuse(place)?,
+            Scalar::OnlyNull(place) => self.refuse(place)?,
             Scalar::Mask { keep_last, .. } => {
                 self.lead(top, lead);
                 self.to.flush();
                 self.masked(at, end, text, keep_last)?;
             }
             Scalar::Chain { chain, place } => {
-                let kind = match first {
-                    b'"' => Kind::Text,
-                    b't' | b'f' => Kind::Boolean,
-                    _ => Kind::Number,
-                };
-                self.lead(top, lead);
-                self.to.flush();
-                self.treated(at, end, text, kind, chain)?.then_some(()).ok_or(Flaw::Type(place))?;
+                if self.plan.chain(chain).is_some_and(|chain| chain.takes(Kind::of(first))) {
+                    self.lead(top, lead);
+                    self.to.flush();
+                    self.treated(at, end, text, Kind::of(first), chain)?;
+                } else {
+                    self.refuse(place)?;
+                }
             }
         }
         Ok(end)
@@ -254,7 +365,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Writes a value as what its treatments make of it, if they take it.
+    /// Writes a value as what its treatments make of it.
     fn treated(
         &mut self,
         at: usize,
@@ -262,7 +373,7 @@ impl<'a> Walk<'a> {
         text: Option<Text>,
         kind: Kind,
         chain: usize,
-    ) -> Result<bool, Flaw> {
+    ) -> Result<(), Flaw> {
         let chain = self.plan.chain(chain).ok_or(Flaw::Malformed)?;
         let raw = match text {
             Some(text) => inside(self.bytes, after(at), text)?,
@@ -278,7 +389,7 @@ impl<'a> Walk<'a> {
         out.push(b'"');
         escape_json(self.treated, out);
         out.push(b'"');
-        Ok(chain.takes(kind))
+        Ok(())
     }
 
     /// Goes into an object or array in which parts are treated.
@@ -288,7 +399,8 @@ impl<'a> Walk<'a> {
             return Err(Flaw::TooDeep);
         }
         *self.objects = self.objects.wrapping_add(1);
-        Ok(Frame { node, object: object.then_some(*self.objects), begun: false, written: false })
+        let object = object.then_some(*self.objects);
+        Ok(Frame { node, object, begun: false, written: false, silent: false })
     }
 
     /// Writes what stands before a value: the comma if there is a part before it, its name and colon.

@@ -49,6 +49,13 @@ pub(super) fn explain(job: &Job) -> Vec<String> {
             Step::Rename(rename) => format!("calls {} {}", rename.from, rename.to),
             Step::Token(keyed) => format!("replaces {} by tokens under {}", list(&keyed.fields), keyed.key),
             Step::Hash(keyed) => format!("replaces {} by hashes under {}", list(&keyed.fields), keyed.key),
+            Step::Filter(condition) => format!("lets only records pass for which {condition}"),
+            Step::Aggregate(aggregate) if aggregate.by.is_empty() => {
+                "makes figures about all records".to_owned()
+            }
+            Step::Aggregate(aggregate) => {
+                format!("makes figures about groups of records with equal {}", list(&aggregate.by))
+            }
             Step::Digest(_) => "replaces everything by its SHA-256".to_owned(),
         };
         lines.push(format!("step {}: {text}", index + 1));
@@ -61,7 +68,12 @@ pub(super) fn explain(job: &Job) -> Vec<String> {
         Ok(Leaving::Open | Leaving::Bytes) => {
             lines.push("a release rule must allow everything: sealed, or with reveal = true".to_owned());
         }
-        _ => {}
+        Ok(Leaving::Aggregate(groups)) => {
+            let figures = groups.figures.iter().map(|figure| figure.name.as_str());
+            let all: Vec<_> = groups.count.then_some("count").into_iter().chain(figures).collect();
+            lines.push(format!("a release rule must allow the aggregate: {}", all.join(", ")));
+        }
+        Ok(Leaving::Digest(_)) | Err(_) => {}
     }
     lines
 }

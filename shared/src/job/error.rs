@@ -1,8 +1,8 @@
 //! Why a job makes no sense, with the place where it stops making sense.
 
-use super::FieldPath;
+use super::{ConditionError, FieldPath};
 use crate::id::KeyName;
-use crate::limits::{MAX_FIELD_PATH_BYTES, MAX_FIELDS, MAX_JOB_STEPS};
+use crate::limits::{MAX_FIELD_PATH_BYTES, MAX_FIELDS, MAX_FIGURES, MAX_JOB_STEPS};
 
 /// Why a job or a path cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +72,46 @@ pub enum JobError {
         /// What it should become.
         to: FieldPath,
     },
+    /// A condition that cannot be read.
+    #[error("the filter of step {step} cannot be used: {problem}")]
+    Condition {
+        /// Position in the job, from 1.
+        step: usize,
+        /// What is wrong with it.
+        problem: ConditionError,
+    },
+    /// A filter or an aggregate of many values at once.
+    #[error("step {step} needs one value a record, but '{path}' names every element of an array")]
+    Several {
+        /// Position in the job, from 1.
+        step: usize,
+        /// The path.
+        path: FieldPath,
+    },
+    /// A filter or an aggregate of a part of what is a text by now.
+    #[error("step {step} names '{path}', but an earlier step has made text of what it is in")]
+    Inside {
+        /// Position in the job, from 1.
+        step: usize,
+        /// The path.
+        path: FieldPath,
+    },
+    /// An aggregate that says nothing, or too much.
+    #[error("step {step} asks for {count} figures; 1 to {MAX_FIGURES} are allowed")]
+    FigureCount {
+        /// Position in the job, from 1.
+        step: usize,
+        /// The number of figures.
+        count: usize,
+    },
+    /// Two parts of an aggregate's result have one name.
+    #[error("step {step} makes two columns named '{name}'")]
+    ColumnTwice {
+        /// Position in the job, from 1.
+        step: usize,
+        /// The name.
+        name: String,
+    },
     /// A rename to the name of another field.
     #[error("step {step} renames a field to '{path}', which is there already")]
     Taken {
@@ -91,7 +131,12 @@ impl JobError {
             | Self::Gone { step, .. }
             | Self::Misplaced { step, .. }
             | Self::Rename { step, .. }
-            | Self::Taken { step, .. } => Some(*step),
+            | Self::Taken { step, .. }
+            | Self::Condition { step, .. }
+            | Self::Several { step, .. }
+            | Self::Inside { step, .. }
+            | Self::FigureCount { step, .. }
+            | Self::ColumnTwice { step, .. } => Some(*step),
             Self::Path { .. }
             | Self::PathTooLong
             | Self::Version(_)

@@ -130,6 +130,11 @@ impl Fields {
         self.up(number).any(|node| node.dropped.is_some())
     }
 
+    /// Whether something that the field is in has been made a text.
+    pub(super) fn is_inside_of_text(&self, number: usize) -> bool {
+        self.up(number).skip(1).any(|node| !node.changes.is_empty())
+    }
+
     /// Starts a list in which no field may be named twice.
     pub(super) fn list(&mut self) {
         self.lists = self.lists.saturating_add(1);

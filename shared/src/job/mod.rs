@@ -4,6 +4,8 @@
 //! enclave's admission decides whether a job may run under the policy; this
 //! module decides what can be said at all, and what it comes down to.
 
+mod aggregate;
+mod condition;
 mod error;
 mod fields;
 mod outcome;
@@ -14,9 +16,11 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use aggregate::{Aggregate, NotAQuantile, Quantile, Quantiles};
+pub use condition::{Calculation, Comparison, Condition, ConditionError, Expression, Search};
 pub use error::JobError;
 pub use fields::{Change, Fields, Node, Treatment};
-pub use outcome::{Field, Leaving, Outcome, Place};
+pub use outcome::{Field, Figure, Filter, Groups, Leaving, Outcome, Place, Read};
 pub use path::{FieldPath, Segment};
 pub use step::{DigestAlgorithm, Function, Keyed, Mask, Rename, Step};
 

@@ -5,8 +5,11 @@
 //! compute stage works from it.
 
 use super::fields::{Change, Fields, Taken, Treatment, Unusable};
-use super::{DigestAlgorithm, FieldPath, Input, Job, JobError, Keyed, Mask, Rename, Segment, Step};
-use crate::limits::{MAX_FIELDS, MAX_JOB_STEPS};
+use super::{
+    Aggregate, Condition, DigestAlgorithm, Expression, FieldPath, Function, Input, Job, JobError, Keyed,
+    Mask, Quantile, Rename, Segment, Step,
+};
+use crate::limits::{MAX_FIELDS, MAX_FIGURES, MAX_JOB_STEPS};
 
 /// Where in a job a field is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,58 @@ pub struct Outcome {
     pub fields: Fields,
     /// Each place at which the job names a field, with the field's node.
     pub named: Vec<(usize, Place)>,
+    /// The values that filters and the aggregate read.
+    pub reads: Vec<Read>,
+    /// The filters, in order.
+    pub filters: Vec<Filter>,
+}
+
+/// A value that a step reads in order to decide or to count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// The field's node.
+    pub node: usize,
+    /// What it is at this point, and what was done to it before.
+    pub field: Field,
+    /// Where the job names it.
+    pub place: Place,
+}
+
+/// A step that lets records pass or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Position in the job, from 1.
+    pub step: u16,
+    /// What must hold.
+    pub condition: Expression,
+    /// What the condition's fields are, in [`Outcome::reads`].
+    pub reads: Vec<usize>,
+}
+
+/// The result of an aggregate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Position in the job, from 1.
+    pub step: u16,
+    /// What makes groups: names in the result, and values in [`Outcome::reads`].
+    pub by: Vec<(String, usize)>,
+    /// Whether records are counted.
+    pub count: bool,
+    /// What is said of each group.
+    pub figures: Vec<Figure>,
+}
+
+/// One figure about a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// Its name in the result.
+    pub name: String,
+    /// What it is.
+    pub function: Function,
+    /// Which quantile, if it is one.
+    pub at: Option<Quantile>,
+    /// Of what, in [`Outcome::reads`].
+    pub read: usize,
 }
 
 /// What leaves if a job succeeds.
@@ -41,6 +96,8 @@ pub enum Leaving {
     Records(Vec<Field>),
     /// Records with whatever fields they have.
     Open,
+    /// Figures about groups of records.
+    Aggregate(Groups),
 }
 
 /// A field of the result.
@@ -68,6 +125,9 @@ impl Outcome {
             fields: Fields::new(),
             named: Vec::new(),
             selected: None,
+            reads: Vec::new(),
+            filters: Vec::new(),
+            groups: None,
             step: 0,
         };
         for step in &job.steps {
@@ -75,7 +135,8 @@ impl Outcome {
             state.apply(step)?;
         }
         let leaving = state.leaving();
-        Ok(Self { input: job.input, leaving, fields: state.fields, named: state.named })
+        let State { input, fields, named, reads, filters, .. } = state;
+        Ok(Self { input, leaving, fields, named, reads, filters })
     }
 }
 
@@ -86,6 +147,9 @@ struct State {
     fields: Fields,
     named: Vec<(usize, Place)>,
     selected: Option<Vec<usize>>,
+    reads: Vec<Read>,
+    filters: Vec<Filter>,
+    groups: Option<Groups>,
     step: usize,
 }
 
@@ -93,6 +157,9 @@ impl State {
     fn apply(&mut self, step: &Step) -> Result<(), JobError> {
         if self.digest.is_some() {
             return self.misplaced("records or bytes", "a digest");
+        }
+        if self.groups.is_some() {
+            return self.misplaced("records or bytes", "figures");
         }
         match step {
             Step::Digest(algorithm) if self.step == 1 => {
@@ -116,6 +183,8 @@ impl State {
                 }
             }
             Step::Rename(rename) => self.rename(rename)?,
+            Step::Filter(text) => self.filter(text)?,
+            Step::Aggregate(aggregate) => self.aggregate(aggregate)?,
             Step::Mask(Mask { fields, keep_last }) => {
                 self.treat(fields, &Treatment::Mask { keep_last: *keep_last })?;
             }
@@ -151,6 +220,65 @@ impl State {
         }
     }
 
+    fn filter(&mut self, text: &str) -> Result<(), JobError> {
+        let unusable = |problem| JobError::Condition { step: self.step, problem };
+        let Condition { root, fields } = Condition::parse(text).map_err(unusable)?;
+        let reads =
+            fields.iter().zip(1..).map(|(path, nth)| self.read(path, nth)).collect::<Result<_, _>>()?;
+        self.filters.push(Filter { step: self.number(), condition: root, reads });
+        Ok(())
+    }
+
+    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<(), JobError> {
+        let step = self.step;
+        let count = aggregate.figures().count().saturating_add(usize::from(aggregate.count));
+        if count == 0 || count > MAX_FIGURES || aggregate.by.len() > MAX_FIELDS {
+            return Err(JobError::FigureCount { step, count });
+        }
+        let (mut by, mut figures) = (Vec::new(), Vec::new());
+        let mut nth = 0;
+        for path in &aggregate.by {
+            nth = u16::saturating_add(nth, 1);
+            by.push((path.to_string(), self.read(path, nth)?));
+        }
+        for (function, path, at) in aggregate.figures() {
+            nth = nth.saturating_add(1);
+            let read = self.read(path, nth)?;
+            figures.push(Figure { name: function.column(path, at), function, at, read });
+        }
+        let count = aggregate.count.then_some("count");
+        let names = by.iter().map(|(name, _)| name.as_str());
+        let mut columns: Vec<_> = names.chain(figures.iter().map(|f| f.name.as_str())).chain(count).collect();
+        columns.sort_unstable();
+        if let Some([name, _]) =
+            columns.windows(2).find_map(|two| <[&str; 2]>::try_from(two).ok().filter(|[a, b]| a == b))
+        {
+            return Err(JobError::ColumnTwice { step, name: name.to_owned() });
+        }
+        self.groups = Some(Groups { step: self.number(), by, count: aggregate.count, figures });
+        Ok(())
+    }
+
+    /// A value that the step reads as it is at this point.
+    fn read(&mut self, path: &FieldPath, nth: u16) -> Result<usize, JobError> {
+        let step = self.step;
+        if path.segments().contains(&Segment::Each) {
+            return Err(JobError::Several { step, path: path.clone() });
+        }
+        self.fields.list();
+        let (node, place) = self.find(path, nth)?;
+        if self.fields.is_inside_of_text(node) {
+            return Err(JobError::Inside { step, path: path.clone() });
+        }
+        self.reads.push(Read { node, field: self.field(node), place });
+        Ok(self.reads.len().saturating_sub(1))
+    }
+
+    /// The position of this step; there are few.
+    fn number(&self) -> u16 {
+        u16::try_from(self.step).unwrap_or(u16::MAX)
+    }
+
     /// The fields of a list that names no field twice.
     fn list(&mut self, paths: &[FieldPath]) -> Result<Vec<(usize, Place)>, JobError> {
         if paths.is_empty() || paths.len() > MAX_FIELDS {
@@ -167,7 +295,7 @@ impl State {
 
     fn find(&mut self, path: &FieldPath, nth: u16) -> Result<(usize, Place), JobError> {
         let step = self.step;
-        let place = Place { step: u16::try_from(step).unwrap_or(u16::MAX), field: nth };
+        let place = Place { step: self.number(), field: nth };
         let number = self.fields.find(path).map_err(|why| match why {
             Unusable::Overlap => JobError::Overlap { step, path: path.clone() },
             Unusable::Gone => JobError::Gone { step, path: path.clone() },
@@ -176,7 +304,10 @@ impl State {
         Ok((number, place))
     }
 
-    fn leaving(&self) -> Leaving {
+    fn leaving(&mut self) -> Leaving {
+        if let Some(groups) = self.groups.take() {
+            return Leaving::Aggregate(groups);
+        }
         if let Some(algorithm) = self.digest {
             return Leaving::Digest(algorithm);
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::FieldPath;
+use super::{Aggregate, FieldPath};
 use crate::id::KeyName;
 
 /// One step. In a file: `mask = { fields = ["card.pan"], keep_last = 4 }`.
@@ -21,6 +21,10 @@ pub enum Step {
     Token(Keyed),
     /// Replaces the named fields by keyed hashes: equal values have equal hashes, whatever field they are in.
     Hash(Keyed),
+    /// Lets only records pass for which this condition holds, see [`super::Condition`].
+    Filter(String),
+    /// Replaces records by figures about groups of them.
+    Aggregate(Box<Aggregate>),
     /// Replaces the whole payload by its digest.
     Digest(DigestAlgorithm),
 }
@@ -89,7 +93,13 @@ impl Step {
     pub const fn key(&self) -> Option<&KeyName> {
         match self {
             Self::Token(keyed) | Self::Hash(keyed) => Some(&keyed.key),
-            Self::Select(_) | Self::Drop(_) | Self::Rename(_) | Self::Mask(_) | Self::Digest(_) => None,
+            Self::Select(_)
+            | Self::Drop(_)
+            | Self::Rename(_)
+            | Self::Mask(_)
+            | Self::Filter(_)
+            | Self::Aggregate(_)
+            | Self::Digest(_) => None,
         }
     }
 }

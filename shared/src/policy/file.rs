@@ -23,6 +23,14 @@ const DEFAULT_KMS_DEADLINE_SECONDS: u64 = 30;
 const MAX_KMS_DEADLINE_SECONDS: u64 = 120;
 /// Longest record that a policy may allow, in bytes.
 const MAX_RECORD_BYTES: u64 = 64 << 20;
+/// Groups of an aggregate if the policy does not say.
+const DEFAULT_GROUPS: usize = 100_000;
+/// Most groups of an aggregate that a policy may allow.
+const MAX_GROUPS: usize = 10_000_000;
+/// Memory of an aggregate if the policy does not say, in bytes.
+const DEFAULT_GROUP_BYTES: u64 = 64 << 20;
+/// Most memory of an aggregate that a policy may allow, in bytes; each running job may take it.
+const MAX_GROUP_BYTES: u64 = 4 << 30;
 
 /// Why a policy is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,6 +162,8 @@ struct LimitsTable {
     record: Option<Size>,
     result: Option<Size>,
     jobs: Option<usize>,
+    groups: Option<usize>,
+    group_bytes: Option<Size>,
 }
 
 #[derive(Default, Deserialize)]
@@ -401,7 +411,7 @@ fn treated(place: &str, field: TreatedField) -> Result<FieldRule, PolicyError> {
 }
 
 fn limits(table: &LimitsTable) -> Result<Limits, PolicyError> {
-    let LimitsTable { payload, record, result, jobs } = table;
+    let LimitsTable { payload, record, result, jobs, groups, group_bytes } = table;
     let record = record.map_or(4 << 20, |size| size.0);
     if !(1..=MAX_RECORD_BYTES).contains(&record) {
         return Err(meaning("[limits] record", "write 1 B to 64 MiB"));
@@ -410,11 +420,22 @@ fn limits(table: &LimitsTable) -> Result<Limits, PolicyError> {
     if !(1..=MAX_JOBS).contains(&jobs) {
         return Err(meaning("[limits] jobs", format!("write 1 to {MAX_JOBS}")));
     }
+    let groups = groups.unwrap_or(DEFAULT_GROUPS);
+    if !(1..=MAX_GROUPS).contains(&groups) {
+        return Err(meaning("[limits] groups", format!("write 1 to {MAX_GROUPS}")));
+    }
+    let group_bytes = group_bytes.map_or(DEFAULT_GROUP_BYTES, |size| size.0);
+    if !(1..=MAX_GROUP_BYTES).contains(&group_bytes) {
+        return Err(meaning("[limits] group_bytes", "write 1 B to 4 GiB"));
+    }
     let whole = |size: Option<Size>| size.map_or(64 << 30, |size| size.0);
     Ok(Limits {
         payload: whole(*payload),
         record: usize::try_from(record).map_err(|_| meaning("[limits] record", "too large"))?,
         result: whole(*result),
         jobs,
+        groups,
+        group_bytes: usize::try_from(group_bytes)
+            .map_err(|_| meaning("[limits] group_bytes", "too large"))?,
     })
 }

@@ -67,6 +67,10 @@ pub struct Limits {
     pub result: u64,
     /// Jobs at once.
     pub jobs: usize,
+    /// Groups of one aggregate.
+    pub groups: usize,
+    /// Memory for the groups of one aggregate and what they hold, in bytes.
+    pub group_bytes: usize,
 }
 
 /// `[cache]`

@@ -5,7 +5,7 @@
 //! them on the way out is of no interest here.
 
 use crate::id::{KeyName, RequesterName};
-use crate::job::{Destination, Field, FieldPath, Function, Leaving, Outcome, Treatment};
+use crate::job::{Destination, Field, FieldPath, Function, Groups, Leaving, Outcome, Treatment};
 
 use super::Policy;
 
@@ -94,6 +94,16 @@ pub enum ReleaseRefusal {
     /// Rules do, but none lists every field with the treatment that it got.
     #[error("a selected field is in no release rule, or not with this treatment")]
     Field,
+    /// A filter reads a field that the rule does not list, or not with this treatment: whether a record
+    /// passes would tell about it.
+    #[error("the filter of step {step} reads a field that is in no release rule, or not with this treatment")]
+    Filter {
+        /// Position in the job, from 1.
+        step: u16,
+    },
+    /// An aggregate of fields, by fields or of a kind that no rule lists.
+    #[error("a field or function of the aggregate is in no release rule")]
+    Aggregate,
     /// The job selects no fields, and no rule lets out whatever there is.
     #[error("the job never says which fields leave, and no release rule allows all of them; add a `select`")]
     Open,
@@ -123,17 +133,66 @@ impl Policy {
     }
 }
 
+impl ReleaseRefusal {
+    /// The step concerned, from 1.
+    pub const fn step(self) -> Option<u16> {
+        match self {
+            Self::Filter { step } => Some(step),
+            Self::NoRule | Self::Field | Self::Aggregate | Self::Open => None,
+        }
+    }
+}
+
 impl Allowance {
+    /// The least number of records behind anything that leaves in figures.
+    pub const fn minimum_group(&self) -> u64 {
+        match self {
+            Self::Aggregate(rule) => rule.minimum_group,
+            Self::Fields(_) | Self::Digest | Self::Everything => 1,
+        }
+    }
+
     fn judge(&self, outcome: &Outcome) -> Result<(), ReleaseRefusal> {
         match (self, &outcome.leaving) {
             (Self::Everything, _) | (Self::Digest, Leaving::Digest(_)) => Ok(()),
             (Self::Fields(allowed), Leaving::Records(fields)) => {
-                let listed = fields.iter().all(|field| allowed.iter().any(|rule| rule.allows(field)));
-                if listed { Ok(()) } else { Err(ReleaseRefusal::Field) }
+                let listed = |field: &Field| allowed.iter().any(|rule| rule.allows(field));
+                if !fields.iter().all(listed) {
+                    return Err(ReleaseRefusal::Field);
+                }
+                // Which records leave says something of what a filter reads: one bit a job, of any field.
+                match outcome.reads.iter().find(|read| !listed(&read.field)) {
+                    Some(read) => Err(ReleaseRefusal::Filter { step: read.place.step }),
+                    None => Ok(()),
+                }
             }
+            (Self::Aggregate(rule), Leaving::Aggregate(groups)) => rule.judge(outcome, groups),
             (Self::Fields(_), Leaving::Open) => Err(ReleaseRefusal::Open),
             (Self::Fields(_) | Self::Digest | Self::Aggregate(_), _) => Err(ReleaseRefusal::NoRule),
         }
+    }
+}
+
+impl AggregateRule {
+    fn judge(&self, outcome: &Outcome, groups: &Groups) -> Result<(), ReleaseRefusal> {
+        let covers = |paths: &Option<Vec<FieldPath>>, read: usize| match (paths, outcome.reads.get(read)) {
+            (None, _) => true,
+            (Some(paths), Some(read)) => paths.iter().any(|path| path.covers(&read.field.origin)),
+            (Some(_), None) => false,
+        };
+        let offers = |function| self.functions.as_ref().is_none_or(|all| all.contains(&function));
+        let grouped = groups.by.iter().all(|(_, read)| covers(&self.by, *read));
+        let figures =
+            groups.figures.iter().all(|figure| covers(&self.fields, figure.read) && offers(figure.function));
+        if !grouped || !figures || (groups.count && !offers(Function::Count)) {
+            return Err(ReleaseRefusal::Aggregate);
+        }
+        for filter in &outcome.filters {
+            if !filter.reads.iter().all(|read| covers(&self.by, *read) || covers(&self.fields, *read)) {
+                return Err(ReleaseRefusal::Filter { step: filter.step });
+            }
+        }
+        Ok(())
     }
 }
 
