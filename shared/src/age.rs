@@ -4,5 +4,7 @@
 //! writes opens with any age tool.
 
 mod recipient;
+mod seal;
 
 pub use recipient::{AgeRecipient, RecipientError};
+pub use seal::{AgeError, AgeSealer};

@@ -169,7 +169,7 @@ impl From<AgeRecipient> for String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// From the age test vectors (C2SP CCTV): its key is the hexadecimal below.
@@ -177,7 +177,7 @@ mod tests {
 
     /// Writes a recipient for any key, as a person could.
     #[expect(clippy::arithmetic_side_effects, reason = "small numbers, in a test")]
-    fn encode(key: &[u8; 32], tail: u8) -> String {
+    pub(in crate::age) fn encode(key: &[u8; 32], tail: u8) -> String {
         let (mut values, mut held, mut bits) = (Vec::new(), 0_u16, 0);
         for byte in key {
             held = (held << 8) | u16::from(*byte);
