@@ -1,9 +1,9 @@
-//! The parent's daemon: proxies and credentials for one or more enclaves.
+//! The parent's daemon: proxies, credentials and wrapped keys for one or more enclaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use adyton_shared::message::CREDENTIALS_PORT;
+use adyton_shared::message::{CREDENTIALS_PORT, KEYS_PORT};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -11,6 +11,7 @@ use crate::address::EnclaveAddress;
 use crate::counters::{Counters, Counts};
 use crate::credentials::CredentialService;
 use crate::listen::{ListenError, Listener};
+use crate::named_keys::NamedKeyService;
 use crate::proxy::Proxy;
 
 /// A daemon that listens. Dropping it ends its work some time later; [`Daemon::stop`] waits for it.
@@ -19,6 +20,7 @@ pub struct Daemon {
     tasks: JoinSet<()>,
     proxies: BTreeMap<u32, Arc<Counters>>,
     credentials: Option<Arc<Counters>>,
+    named_keys: Option<Arc<Counters>>,
 }
 
 /// What all services have done so far.
@@ -28,6 +30,8 @@ pub struct Stats {
     pub proxies: BTreeMap<u32, Counts>,
     /// Absent if credentials are not served.
     pub credentials: Option<Counts>,
+    /// Absent if no folder of wrapped keys is served.
+    pub named_keys: Option<Counts>,
 }
 
 impl Daemon {
@@ -39,6 +43,7 @@ impl Daemon {
         enclaves: &[EnclaveAddress],
         proxies: BTreeMap<u32, Proxy>,
         credentials: Option<CredentialService>,
+        named_keys: Option<NamedKeyService>,
     ) -> Result<Self, ListenError> {
         // All or nothing: every port is bound before the first one is served.
         let mut bound = Vec::new();
@@ -49,7 +54,12 @@ impl Daemon {
             Some(service) => Some((Arc::new(service), Listener::bind_all(enclaves, CREDENTIALS_PORT)?)),
             None => None,
         };
-        let mut daemon = Self { tasks: JoinSet::new(), proxies: BTreeMap::new(), credentials: None };
+        let named_keys = match named_keys {
+            Some(service) => Some((Arc::new(service), Listener::bind_all(enclaves, KEYS_PORT)?)),
+            None => None,
+        };
+        let mut daemon =
+            Self { tasks: JoinSet::new(), proxies: BTreeMap::new(), credentials: None, named_keys: None };
         for (port, proxy, listeners) in bound {
             daemon.proxies.insert(port, proxy.counters());
             for listener in listeners {
@@ -64,6 +74,12 @@ impl Daemon {
             // The first enclave to ask need not wait for the chain.
             daemon.tasks.spawn(async move { drop(service.answer().await) });
         }
+        if let Some((service, listeners)) = named_keys {
+            daemon.named_keys = Some(service.counters());
+            for listener in listeners {
+                daemon.tasks.spawn(Arc::clone(&service).serve(listener));
+            }
+        }
         Ok(daemon)
     }
 
@@ -77,6 +93,7 @@ impl Daemon {
         Stats {
             proxies: self.proxies.iter().map(|(port, counters)| (*port, counters.read())).collect(),
             credentials: self.credentials.as_ref().map(|counters| counters.read()),
+            named_keys: self.named_keys.as_ref().map(|counters| counters.read()),
         }
     }
 }

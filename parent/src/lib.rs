@@ -14,6 +14,7 @@ pub mod dial;
 pub mod exit;
 pub mod kms;
 pub mod listen;
+pub mod named_keys;
 pub mod proxy;
 mod socket_file;
 pub mod stream;

@@ -133,6 +133,11 @@ codes! {
     /// KMS does not accept the credentials: expired, unknown or wrongly signed.
     CredentialsRejected = 319, "credentials_rejected", "KMS does not accept the credentials", "renew the parent's credentials; check that they belong to the key's account";
 
+    /// The parent has no wrapped named key, or does not answer.
+    NamedKeyUnavailable = 320, "named_key_unavailable", "the parent did not hand out a wrapped named key", "does `adyton serve --keys` name the folder, and is the file there? `adyton key new` makes it";
+    /// What the parent handed out is not the named key of the policy: swapped, stale, foreign or damaged.
+    NamedKeyRejected = 321, "named_key_rejected", "a wrapped named key is not the one that the policy names", "was it made with `adyton key new` under this policy's key and context?";
+
     // 4xx: open
     /// An authentication tag or the key commitment does not verify.
     PayloadTampered = 400, "payload_tampered", "the payload or its key was changed", "encrypt it again from the original";
@@ -170,6 +175,9 @@ codes! {
     // 6xx: release
     /// The result is over the policy's limit.
     ResultTooLarge = 600, "result_too_large", "the result is over the policy's limit", "`[limits] result` in policy.toml";
+
+    /// KMS refused a data key under the KMS key that the result goes to.
+    DestinationKeyDenied = 602, "destination_key_denied", "KMS denied a data key under the key that the result goes to", "does that key's policy allow kms:GenerateDataKey to this image and role, and, for another account, the role's IAM policy too?";
 
     // 9xx: the enclave itself
     /// A defect of the enclave; nothing was let out.

@@ -84,5 +84,11 @@ pub const MAX_CLAIM_BYTES: usize = 1024;
 /// Longest name of a requester or of a named key, in bytes.
 pub const MAX_NAME_BYTES: usize = 64;
 
+/// Longest name of a file that a named key's source may have, in bytes: what file systems take.
+pub const MAX_FILE_NAME_BYTES: usize = 255;
+
+/// Longest wrapped key, in bytes: KMS takes no longer `CiphertextBlob`.
+pub const MAX_WRAPPED_KEY_BYTES: usize = 6144;
+
 /// Longest policy file, in bytes.
 pub const MAX_POLICY_BYTES: usize = 256 * 1024;

@@ -4,6 +4,7 @@
 //! port 5000, the parent opens:    Attest → Document | Refused
 //!                                 Job, data…, end → data…, end, Done | Refused
 //! port 8001, the enclave opens:   Want → Credentials | Unavailable
+//! port 8002, the enclave opens:   Wrapped → Wrapped | Missing
 //! ```
 //!
 //! A refusal can come at any time and ends the conversation.
@@ -18,7 +19,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::cbor::{self, CborError};
 use crate::error_code::ErrorCode;
-use crate::id::Nonce;
+use crate::id::{KeyName, Nonce};
+use crate::policy::Source;
 
 /// The version of the protocol that this release speaks.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -28,6 +30,8 @@ pub const JOB_PORT: u32 = 5000;
 pub const KMS_PORT: u32 = 8000;
 /// The parent listens here and hands out short-lived credentials.
 pub const CREDENTIALS_PORT: u32 = 8001;
+/// The parent listens here and hands out wrapped named keys.
+pub const KEYS_PORT: u32 = 8002;
 
 /// What the parent says to the enclave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +136,32 @@ pub enum FromParent {
     Unavailable {},
 }
 
+/// What the enclave asks of the parent's service for named keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum KeyQuestion {
+    /// The wrapped key of this name, please.
+    Wrapped {
+        /// What the policy calls it.
+        name: KeyName,
+        /// Where the policy says that it is.
+        source: Source,
+    },
+}
+
+/// What the parent's service for named keys answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum KeyAnswer {
+    /// What is there; the enclave believes nothing of it.
+    Wrapped {
+        /// At most [`crate::limits::MAX_WRAPPED_KEY_BYTES`].
+        blob: ByteBuf,
+    },
+    /// There is nothing, or it cannot be read.
+    Missing {},
+}
+
 /// Short-lived AWS credentials. Wiped when dropped.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
@@ -214,6 +244,21 @@ mod tests {
             b"\x82\x01\xa1\x67refused\xa4\x64code\x18\x6a\x66record\xf6\x64step\xf6\x6eretry_after_ms\xf6"
         );
         assert_eq!(decode::<FromEnclave>(&bytes), Ok(refused));
+    }
+
+    #[test]
+    fn golden_question_for_a_named_key() {
+        let question = KeyQuestion::Wrapped {
+            name: "token".parse().unwrap(),
+            source: "file:token.key".parse().unwrap(),
+        };
+        let bytes = encode(&question).unwrap();
+        let golden = b"\x82\x01\xa1\x67wrapped\xa2\x64name\x65token\x66source\x6efile:token.key";
+        assert_eq!(bytes, golden);
+        assert_eq!(decode::<KeyQuestion>(&bytes), Ok(question));
+        // S-4: a name that leads out of the folder is no message at all.
+        let path = [&golden[..golden.len() - 14], b"\x6efile:../ok.key"].concat();
+        assert!(matches!(decode::<KeyQuestion>(&path), Err(MessageError::Malformed(_))));
     }
 
     #[test]

@@ -58,6 +58,11 @@ requester = "{requester}"
 to = "parent"
 digest = true
 
+# A secret for tokens, wrapped under the KMS key: `adyton key new token` made it, and it opens in here only.
+[keys.token]
+source = "file:token.key"
+context = {{ purpose = "{PURPOSE}-token", version = "1" }}
+
 [limits]
 payload = "64 GiB"
 record = "4 MiB"

@@ -82,6 +82,11 @@ impl StateDir {
         self.0.join("adyton.toml")
     }
 
+    /// Wrapped named keys, for the policy's `file:` sources.
+    pub fn named_keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
     /// What runs at present.
     pub fn up(&self) -> PathBuf {
         self.0.join("up.json")

@@ -10,10 +10,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use adyton_parent::EnclaveAddress;
 use adyton_parent::cli::config::{ClientConfig, KmsSettings, RequesterConfig};
 use adyton_shared::KeyArn;
 use adyton_shared::id::{PolicyDigest, RequesterKey};
-use adyton_shared::policy::Policy;
+use adyton_shared::policy::{Policy, Source};
 use adyton_verifier::key_policy::{Measurement, RecipientOnly};
 use anyhow::{Context as _, Result, bail};
 use aws_credential_types::Credentials;
@@ -113,14 +114,18 @@ impl World {
         let key = admin.key(&state).await?;
         let requester = requester_key(&state).await?;
         step(&format!("requester key for '{REQUESTER}' (Ed25519)"));
-        let policy = policy(&state, &key, requester)?;
+        let (policy, read) = policy(&state, &key, requester)?;
         let pcrs = measurements(&policy)?;
-        let key_policy_changed = admin.demand(&key, &pcrs).await?;
+        let key_policy_changed = admin.demand(&key, &pcrs, &read.common_pairs(&key)).await?;
         step("KMS key whose policy demands exactly this enclave's PCR0, 1, 2 and 16");
+        write_whole(&state.client_config(), client_config(&state, kms_port, &key, &pcrs)?.as_bytes())?;
+        for name in named_keys(&state, &read).await? {
+            step(&format!("named key '{name}', wrapped (adyton key new)"));
+        }
         let enclave = start_enclave(&state, &state.policy(), &state.socket(), "enclave").await?;
         step("enclave, measured and booted in a process of its own");
         let parent = start_parent(&state, &state.socket(), kms_port, "parent").await?;
-        step("parent: egress proxy and credentials");
+        step("parent: egress proxy, credentials and named keys");
         let parts = vec![enclave, parent, kms];
         let names = ["enclave", "parent", "kms"];
         let pids =
@@ -141,7 +146,6 @@ impl World {
             pids,
             key_policy_changed,
         };
-        write_whole(&state.client_config(), client_config(&info, &state)?.as_bytes())?;
         write_whole(&state.up(), &serde_json::to_vec_pretty(&info)?)?;
         Ok(Self { state, info, parts, _lock: lock })
     }
@@ -271,7 +275,10 @@ pub async fn start_parent(state: &StateDir, socket: &Path, kms_port: u16, log: &
         format!("8000=localhost:{kms_port}").into(),
         "--allow-list".into(),
         allow_list.into_os_string(),
+        "--keys".into(),
+        state.named_keys().into(),
     ];
+    fs_err::create_dir_all(state.named_keys())?;
     Part::start("parent", &arguments, &aws_environment(state, "enclave"), state.log(log)).await
 }
 
@@ -339,8 +346,28 @@ pub async fn adyton_output(state: &StateDir, arguments: &[OsString]) -> Result<s
         .context("the adyton command could not be started")
 }
 
+/// Makes the named keys of the policy that the state has not; their names.
+async fn named_keys(state: &StateDir, policy: &Policy) -> Result<Vec<String>> {
+    let mut made = Vec::new();
+    fs_err::create_dir_all(state.named_keys())?;
+    for (name, key) in &policy.keys {
+        let Source::File(file) = &key.source;
+        let path = state.named_keys().join(file);
+        if path.try_exists()? {
+            continue;
+        }
+        let arguments = ["key", "new", name.as_str(), "--policy"].map(OsString::from);
+        let mut arguments = Vec::from(arguments);
+        arguments.extend([state.policy().into(), "-o".into(), path.into()]);
+        arguments.extend(["--config".into(), state.client_config().into()]);
+        adyton(state, &arguments).await?;
+        made.push(name.to_string());
+    }
+    Ok(made)
+}
+
 /// The policy in the state folder, written first if there is none.
-fn policy(state: &StateDir, key: &KeyArn, requester: RequesterKey) -> Result<Vec<u8>> {
+fn policy(state: &StateDir, key: &KeyArn, requester: RequesterKey) -> Result<(Vec<u8>, Policy)> {
     let path = state.policy();
     if !path.try_exists()? {
         let ca = fs_err::read_to_string(state.kms_ca())?;
@@ -348,23 +375,28 @@ fn policy(state: &StateDir, key: &KeyArn, requester: RequesterKey) -> Result<Vec
         write_whole(&path, text.as_bytes())?;
     }
     let policy = fs_err::read(&path)?;
-    Policy::parse(&policy).with_context(|| path.display().to_string())?;
-    Ok(policy)
+    let read = Policy::parse(&policy).with_context(|| path.display().to_string())?;
+    Ok((policy, read))
 }
 
 /// Settings with which `adyton` talks to what runs here.
-fn client_config(info: &Info, state: &StateDir) -> Result<String> {
+fn client_config(
+    state: &StateDir,
+    kms_port: u16,
+    key: &KeyArn,
+    pcrs: &BTreeMap<u8, Measurement>,
+) -> Result<String> {
     let config = ClientConfig {
-        enclave: Some(info.enclave.parse()?),
-        root: Some(info.root.display().to_string()),
-        pcrs: info.pcrs.iter().map(|(index, pcr)| (index.to_string(), pcr.clone())).collect(),
+        enclave: Some(EnclaveAddress::Unix(state.socket())),
+        root: Some(state.nsm_root().display().to_string()),
+        pcrs: pcrs.iter().map(|(index, pcr)| (index.to_string(), pcr.to_string())).collect(),
         requester: Some(RequesterConfig { name: REQUESTER.parse()?, key: state.requester_key() }),
         kms: KmsSettings {
-            key: Some(info.key_arn.parse()?),
-            endpoint_url: Some(info.kms_endpoint.clone()),
-            ca_bundle: Some(info.kms_ca.clone()),
-            region: Some(info.region.clone()),
-            credentials: Some(info.credentials_file.clone()),
+            key: Some(key.clone()),
+            endpoint_url: Some(format!("https://localhost:{kms_port}")),
+            ca_bundle: Some(state.kms_ca()),
+            region: Some(REGION.to_owned()),
+            credentials: Some(state.credentials()),
             profile: Some("owner".to_owned()),
         },
     };
@@ -418,14 +450,19 @@ impl KmsAdmin {
     }
 
     /// Has the key's policy demand these measurements; whether it did not before.
-    async fn demand(&self, key: &KeyArn, pcrs: &BTreeMap<u8, Measurement>) -> Result<bool> {
+    async fn demand(
+        &self,
+        key: &KeyArn,
+        pcrs: &BTreeMap<u8, Measurement>,
+        required_context: &[&str],
+    ) -> Result<bool> {
         let wanted = RecipientOnly {
             enclave_role: ENCLAVE,
             data_owners: &[OWNER],
             administrator: "arn:aws:iam::111122223333:root",
             pcrs,
             vpc_endpoint: None,
-            required_context: &["tenant", "object", "purpose", "version"],
+            required_context,
         }
         .render()?;
         let now = self.client.get_key_policy().key_id(key.as_str()).send().await?;

@@ -161,15 +161,7 @@ async fn data_key(
     key: &KeyArn,
     context: &EncryptionContext,
 ) -> Result<(DataKey, Vec<u8>), Failure> {
-    let settings = config.kms.clone();
-    let endpoint = KmsEndpoint {
-        region: settings.region.or_else(|| Some(key.region().to_owned())),
-        url: arguments.endpoint_url.clone().or(settings.endpoint_url),
-        ca: arguments.ca_bundle.clone().or(settings.ca_bundle),
-        credentials: settings.credentials,
-        profile: settings.profile,
-    };
-    let client = client(endpoint).await.map_err(|error| unusable_endpoint(&error))?;
+    let client = kms_client(config, key, arguments.endpoint_url.clone(), arguments.ca_bundle.clone()).await?;
     let pairs = context.pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let answer = client
         .generate_data_key()
@@ -189,6 +181,24 @@ async fn data_key(
             Err(failed_with(Exit::Aws, "KMS's answer is for another key or incomplete", "check the endpoint"))
         }
     }
+}
+
+/// The KMS of this key: as the flags say, else the settings, else AWS's.
+pub(super) async fn kms_client(
+    config: &ClientConfig,
+    key: &KeyArn,
+    url: Option<String>,
+    ca: Option<PathBuf>,
+) -> Result<aws_sdk_kms::Client, Failure> {
+    let settings = config.kms.clone();
+    let endpoint = KmsEndpoint {
+        region: settings.region.or_else(|| Some(key.region().to_owned())),
+        url: url.or(settings.endpoint_url),
+        ca: ca.or(settings.ca_bundle),
+        credentials: settings.credentials,
+        profile: settings.profile,
+    };
+    client(endpoint).await.map_err(|error| unusable_endpoint(&error))
 }
 
 fn unusable_endpoint(error: &EndpointError) -> Failure {

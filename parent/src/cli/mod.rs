@@ -5,6 +5,7 @@ pub mod config;
 mod encrypt;
 mod failure;
 mod job_file;
+mod key;
 mod kms_failure;
 mod output;
 mod receipt;
@@ -56,6 +57,9 @@ enum Command {
     Requester(requester::RequesterCommand),
     /// Encrypts a file for the enclave, as an AWS Encryption SDK message.
     Encrypt(encrypt::EncryptArgs),
+    /// Makes named keys for the policy's [keys.*].
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Sends a job and stores its result.
     Run(run::RunArgs),
     /// Challenges an enclave, or judges a kept document.
@@ -63,7 +67,7 @@ enum Command {
     /// Checks receipts.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
-    /// Runs the parent's daemon: egress proxy and credentials.
+    /// Runs the parent's daemon: egress proxy, credentials, wrapped named keys.
     Serve(serve::Serve),
 }
 
@@ -101,6 +105,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         match command {
             Command::Requester(command) => requester::run(command, json),
             Command::Encrypt(arguments) => encrypt::run(arguments, ClientConfig::find(config)?, json).await,
+            Command::Key(command) => key::run(command, ClientConfig::find(config)?, json).await,
             Command::Run(arguments) => {
                 interruptible(run::run(arguments, ClientConfig::find(config)?, json)).await
             }

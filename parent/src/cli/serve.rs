@@ -17,6 +17,7 @@ use crate::credentials::CredentialService;
 use crate::daemon::Daemon;
 use crate::exit::{Exit, Failure};
 use crate::listen::ListenError;
+use crate::named_keys::NamedKeyService;
 use crate::proxy::{AllowList, AllowListError, Destination, Limits, Proxy};
 
 const EXAMPLES: &str = "\
@@ -24,13 +25,16 @@ EXAMPLES:
   Serve the enclave with CID 16 on this EC2 instance:
     adyton serve --enclave vsock:16 --proxy 8000=kms.eu-west-1.amazonaws.com:443
 
+  With the wrapped keys that the policy's [keys.*] name:
+    adyton serve --enclave vsock:16 --proxy 8000=kms.eu-west-1.amazonaws.com:443 --keys /etc/adyton/keys
+
   Through a VPC endpoint, with the allow-list of AWS's vsock-proxy:
     adyton serve --enclave vsock:16 --proxy 8000=vpce-1-2.kms.eu-west-1.vpce.amazonaws.com:443 \\
       --allow-list /etc/nitro_enclaves/vsock-proxy.yaml
 
 Prints one line when it is ready. SIGUSR1 prints the counters as JSON; SIGINT and SIGTERM stop it.";
 
-/// Runs the parent's daemon: the way out to KMS, and credentials.
+/// Runs the parent's daemon: the way out to KMS, credentials, and wrapped named keys.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
@@ -52,6 +56,9 @@ pub(super) struct Serve {
     /// Hands no credentials to enclaves.
     #[arg(long)]
     no_credentials: bool,
+    /// The folder of wrapped named keys, for the policy's `file:` sources.
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
     /// Stops when standard input ends.
     #[arg(long, hide = true)]
     part: bool,
@@ -90,8 +97,8 @@ impl Serve {
     pub(super) async fn run(self, json: bool) -> Result<(), Failure> {
         // Before anything is bound, so that no signal is missed.
         let mut signals = Signals::new()?;
-        let daemon =
-            Daemon::start(&self.enclave, self.proxies()?, self.credentials()).map_err(listen_failure)?;
+        let daemon = Daemon::start(&self.enclave, self.proxies()?, self.credentials(), self.named_keys()?)
+            .map_err(listen_failure)?;
         self.say_ready(json);
         let period = Duration::from_secs(self.stats_interval.unwrap_or(u64::from(u32::MAX)));
         let mut ticks = interval_at(Instant::now() + period, period);
@@ -150,12 +157,22 @@ impl Serve {
         (!self.no_credentials).then(CredentialService::new)
     }
 
+    fn named_keys(&self) -> Result<Option<NamedKeyService>, Failure> {
+        let Some(folder) = &self.keys else { return Ok(None) };
+        // Later it would look like a key that is missing.
+        if !folder.is_dir() {
+            let message = format!("--keys {} is not a folder", folder.display());
+            return Err(Failure::new(Exit::File, message).hint("`adyton key new` says what belongs in it"));
+        }
+        Ok(Some(NamedKeyService::new(folder.clone())))
+    }
+
     fn say_ready(&self, json: bool) {
         let enclaves: Vec<_> = self.enclave.iter().map(ToString::to_string).collect();
         let proxies: BTreeMap<_, _> = self.proxy.iter().map(|f| (f.port, f.to.to_string())).collect();
         if json {
-            let credentials = !self.no_credentials;
-            let ready = json!({ "event": "ready", "enclaves": enclaves, "proxies": proxies, "credentials": credentials });
+            let (credentials, keys) = (!self.no_credentials, self.keys.is_some());
+            let ready = json!({ "event": "ready", "enclaves": enclaves, "proxies": proxies, "credentials": credentials, "keys": keys });
             return say(&ready.to_string());
         }
         let proxies: Vec<_> = proxies.iter().map(|(port, to)| format!("{port} to {to}")).collect();

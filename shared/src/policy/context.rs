@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::EncryptionContext;
 
+/// What every payload must be bound to (K-6).
+pub(super) const REQUIRED_PAIRS: [&str; 4] = ["tenant", "object", "purpose", "version"];
+
 /// What one pair of the context must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextRule {

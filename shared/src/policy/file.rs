@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 
-use super::context::{ContextRule, ContextRules};
+use super::context::{ContextRule, ContextRules, REQUIRED_PAIRS};
+use super::keys::{KeyTable, named_keys};
 use super::release::{AggregateRule, Allowance, Demand, FieldRule, ReleaseRule};
 use super::size::Size;
 use super::{Cache, Kms, Limits, Policy};
@@ -13,8 +14,6 @@ use crate::id::{KeyName, PolicyDigest, RequesterKey, RequesterName};
 use crate::job::{Destination, FieldPath, Function};
 use crate::limits::{MAX_FIELDS, MAX_POLICY_BYTES};
 
-/// What every payload must be bound to (K-6).
-const REQUIRED_PAIRS: [&str; 4] = ["tenant", "object", "purpose", "version"];
 /// Most jobs at once: each may buffer a message frame, a record and a few transport frames.
 const MAX_JOBS: usize = 1024;
 /// How long one release may take if the policy does not say, in seconds: throttling of some seconds is sat out.
@@ -52,7 +51,7 @@ pub enum PolicyError {
     },
 }
 
-fn meaning(place: impl Into<String>, problem: impl Into<String>) -> PolicyError {
+pub(super) fn meaning(place: impl Into<String>, problem: impl Into<String>) -> PolicyError {
     PolicyError::Meaning { place: place.into(), problem: problem.into() }
 }
 
@@ -69,6 +68,8 @@ struct File {
     requester: Vec<RequesterTable>,
     #[serde(default)]
     release: Vec<ReleaseTable>,
+    #[serde(default)]
+    keys: BTreeMap<KeyName, KeyTable>,
     #[serde(default)]
     limits: LimitsTable,
     #[serde(default)]
@@ -182,7 +183,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Policy, PolicyError> {
     let text =
         std::str::from_utf8(bytes).map_err(|error| PolicyError::Syntax(format!("not UTF-8: {error}")))?;
     let file: File = toml::from_str(text).map_err(|error| PolicyError::Syntax(error.to_string()))?;
-    let File { version, name, kms, envelope, context, requester, release, limits, cache } = file;
+    let File { version, name, kms, envelope, context, requester, release, keys, limits, cache } = file;
     if version != 1 {
         return Err(meaning("version", format!("{version} is not supported; this release knows 1")));
     }
@@ -194,6 +195,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Policy, PolicyError> {
         allow_non_committing: envelope.allow_non_committing,
         context: self::context(context)?,
         release: self::release(release, &requesters, &kms.region)?,
+        keys: named_keys(keys, &kms)?,
         kms,
         requesters,
         limits: self::limits(&limits)?,

@@ -6,6 +6,7 @@
 
 mod context;
 mod file;
+mod keys;
 mod release;
 mod size;
 
@@ -13,10 +14,11 @@ use std::collections::BTreeMap;
 
 pub use context::{ContextRefusal, ContextRule, ContextRules};
 pub use file::PolicyError;
+pub use keys::{NamedKey, Source, SourceError};
 pub use release::{AggregateRule, Allowance, Demand, FieldRule, ReleaseRefusal, ReleaseRule};
 
 use crate::KeyArn;
-use crate::id::{PolicyDigest, RequesterKey, RequesterName};
+use crate::id::{KeyName, PolicyDigest, RequesterKey, RequesterName};
 
 /// A policy that has been read and makes sense.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Policy {
     pub requesters: BTreeMap<RequesterName, RequesterKey>,
     /// The only ways out.
     pub release: Vec<ReleaseRule>,
+    /// Secrets that steps can use, by name.
+    pub keys: BTreeMap<KeyName, NamedKey>,
     /// Bounds on one job and on all.
     pub limits: Limits,
     /// Bounds on keeping released data keys.
@@ -93,5 +97,11 @@ impl Policy {
     /// [`PolicyError`] that says what is wrong and where.
     pub fn parse(file: &[u8]) -> Result<Self, PolicyError> {
         file::parse(file)
+    }
+
+    /// The pairs that every encryption context under this KMS key has, payloads' and named keys': what
+    /// its key policy can demand.
+    pub fn common_pairs(&self, key: &KeyArn) -> Vec<&'static str> {
+        keys::common_pairs(&self.keys, key)
     }
 }
