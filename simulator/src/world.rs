@@ -116,7 +116,7 @@ impl World {
         step(&format!("requester key for '{REQUESTER}' (Ed25519)"));
         let (policy, read) = policy(&state, &key, requester)?;
         let pcrs = measurements(&policy)?;
-        let key_policy_changed = admin.demand(&key, &pcrs, &read.common_pairs(&key)).await?;
+        let key_policy_changed = admin.demand(&key, &pcrs, &read.named_contexts(&key)).await?;
         step("KMS key whose policy demands exactly this enclave's PCR0, 1, 2 and 16");
         write_whole(&state.client_config(), client_config(&state, kms_port, &key, &pcrs)?.as_bytes())?;
         for name in named_keys(&state, &read).await? {
@@ -454,7 +454,7 @@ impl KmsAdmin {
         &self,
         key: &KeyArn,
         pcrs: &BTreeMap<u8, Measurement>,
-        required_context: &[&str],
+        named_keys: &[Vec<(&str, &str)>],
     ) -> Result<bool> {
         let wanted = RecipientOnly {
             enclave_role: ENCLAVE,
@@ -462,7 +462,8 @@ impl KmsAdmin {
             administrator: "arn:aws:iam::111122223333:root",
             pcrs,
             vpc_endpoint: None,
-            required_context,
+            required_context: &["tenant", "object", "purpose", "version"],
+            named_keys,
         }
         .render()?;
         let now = self.client.get_key_policy().key_id(key.as_str()).send().await?;

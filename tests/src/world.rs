@@ -30,6 +30,8 @@ use crate::process::{Process, simulator};
 pub const ENCLAVE_USER: &str = "arn:aws:iam::111122223333:user/adyton-enclave";
 /// Who encrypts.
 pub const OWNER: &str = "arn:aws:iam::111122223333:user/data-owner";
+/// What the starting policy's named key `token` is wrapped under.
+pub const NAMED_KEY: [(&str, &str); 2] = [("purpose", "payments-token"), ("version", "1")];
 const ROOT: &str = "arn:aws:iam::111122223333:root";
 
 /// Everything that `adyton-sim up` starts.
@@ -146,8 +148,8 @@ impl World {
             administrator: ROOT,
             pcrs: &pcrs,
             vpc_endpoint: None,
-            // What payloads and named keys have in common.
-            required_context: &["purpose", "version"],
+            required_context: &["tenant", "object", "purpose", "version"],
+            named_keys: &[NAMED_KEY.to_vec()],
         };
         let policy = policy.render().expect("a key policy");
         let put = self.kms("default").await.put_key_policy().key_id(key.as_str()).policy(policy).send().await;

@@ -37,6 +37,7 @@ fn recipient_only(pcrs: &BTreeMap<u8, Measurement>) -> RecipientOnly<'_> {
         pcrs,
         vpc_endpoint: None,
         required_context: &[],
+        named_keys: &[],
     }
 }
 
@@ -185,6 +186,28 @@ fn data_is_opened_through_the_vpc_endpoint_and_from_the_own_account_only() {
     assert_eq!(denied_by(&ask(&[])), "OpenNothingOutsideTheVpc");
     let foreign = ask(&[("aws:SourceVpce", "vpce-0a1b"), ("kms:CallerAccount", "444455556666")]);
     assert_eq!(denied_by(&foreign), "NothingForOtherAccounts");
+}
+
+// K-7: what is wrapped for a named key opens under its own values only, and nobody makes it in plaintext.
+#[test]
+fn named_keys_have_contexts_of_their_own() {
+    let pcrs = image();
+    let named = [vec![("purpose", "token"), ("version", "2")]];
+    let policy = RecipientOnly { required_context: &["tenant"], named_keys: &named, ..recipient_only(&pcrs) };
+    let policy = policy.render().unwrap();
+    let (owner, role) = (Principal::parse(OWNER).unwrap(), Principal::parse(ROLE).unwrap());
+    let token = [("kms:EncryptionContext:purpose", "token"), ("kms:EncryptionContext:version", "2")];
+    let stale = [("kms:EncryptionContext:purpose", "token"), ("kms:EncryptionContext:version", "1")];
+    let document = good_document();
+    let open = |values: &[(&str, &str)]| decide_with(&policy, &role, "kms:Decrypt", Some(&document), values);
+    assert!(is_allowed(&open(&token)));
+    assert_eq!(open(&stale), Decision::NoStatement);
+    let make = |action: &str, values: &[(&str, &str)]| decide_with(&policy, &owner, action, None, values);
+    assert!(is_allowed(&make("kms:GenerateDataKeyWithoutPlaintext", &token)));
+    assert_eq!(make("kms:GenerateDataKeyWithoutPlaintext", &stale), Decision::NoStatement);
+    for action in ["kms:GenerateDataKey", "kms:Encrypt", "kms:Decrypt"] {
+        assert!(!is_allowed(&make(action, &token)), "{action}");
+    }
 }
 
 #[test]

@@ -144,13 +144,6 @@ fn check_context(context: &EncryptionContext) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The required pairs that all contexts under this KMS key have.
-pub(super) fn common_pairs(keys: &BTreeMap<KeyName, NamedKey>, key: &KeyArn) -> Vec<&'static str> {
-    let in_all =
-        |pair: &&str| keys.values().all(|named| named.key != *key || named.context.value(pair).is_some());
-    REQUIRED_PAIRS.into_iter().filter(in_all).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -99,9 +99,9 @@ impl Policy {
         file::parse(file)
     }
 
-    /// The pairs that every encryption context under this KMS key has, payloads' and named keys': what
-    /// its key policy can demand.
-    pub fn common_pairs(&self, key: &KeyArn) -> Vec<&'static str> {
-        keys::common_pairs(&self.keys, key)
+    /// The contexts of the named keys under this KMS key: what its key policy must allow beside payloads.
+    pub fn named_contexts(&self, key: &KeyArn) -> Vec<Vec<(&str, &str)>> {
+        let under = self.keys.values().filter(|named| named.key == *key);
+        under.map(|named| named.context.pairs().collect()).collect()
     }
 }

@@ -85,8 +85,11 @@ pub struct RecipientOnly<'a> {
     pub pcrs: &'a BTreeMap<u8, Measurement>,
     /// The VPC endpoint (`vpce-...`) through which alone data is opened, if there is one.
     pub vpc_endpoint: Option<&'a str>,
-    /// Keys that every encryption context must have.
+    /// Keys that every payload's encryption context must have.
     pub required_context: &'a [&'a str],
+    /// The contexts of named keys, pair by pair; the enclave opens what is wrapped under exactly these
+    /// values, and data owners make such keys without seeing them.
+    pub named_keys: &'a [Vec<(&'a str, &'a str)>],
 }
 
 /// Why no policy can be rendered.
@@ -134,7 +137,15 @@ impl RecipientOnly<'_> {
     }
 
     fn check(&self) -> Result<String, RenderError> {
-        let Self { enclave_role, data_owners, administrator, pcrs, vpc_endpoint, required_context } = self;
+        let Self {
+            enclave_role,
+            data_owners,
+            administrator,
+            pcrs,
+            vpc_endpoint,
+            required_context,
+            named_keys,
+        } = self;
         let account = account(administrator)?;
         if data_owners.is_empty() {
             return Err(RenderError::NoDataOwner);
@@ -158,7 +169,8 @@ impl RecipientOnly<'_> {
             return Err(RenderError::NoSuchPcr(*index));
         }
         let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'$');
-        match vpc_endpoint.iter().chain(*required_context).find(|text| !plain(text)) {
+        let pairs = named_keys.iter().flatten().flat_map(|(key, value)| [key, value]);
+        match vpc_endpoint.iter().chain(*required_context).chain(pairs).find(|text| !plain(text)) {
             Some(text) => Err(RenderError::Text((*text).to_owned())),
             None => Ok(account),
         }
@@ -167,6 +179,17 @@ impl RecipientOnly<'_> {
     fn statements(&self, account: &str) -> Vec<Rendered> {
         let mut statements =
             vec![self.enclave(account), self.data_owners(account), administration(self.administrator)];
+        for (number, pairs) in (1..).zip(self.named_keys) {
+            let mut opens =
+                self.attested(format!("AttestedEnclaveNamedKey{number}"), &["kms:Decrypt"], account);
+            let sid = format!("DataOwnersMakeNamedKey{number}");
+            let mut makes = self.owned(sid, &["kms:GenerateDataKeyWithoutPlaintext"], account);
+            for (key, value) in pairs {
+                opens.add("StringEquals", format!("kms:EncryptionContext:{key}"), (*value).to_owned());
+                makes.add("StringEquals", format!("kms:EncryptionContext:{key}"), (*value).to_owned());
+            }
+            statements.extend([opens, makes]);
+        }
         statements.extend(self.pcrs.iter().map(|(index, measurement)| {
             let condition = ("StringNotEqualsIgnoreCase", pcr_key(*index), measurement.to_string());
             Rendered::deny(format!("OpenNothingUnlessPCR{index}Fits"), &OPENING, Some(condition))
@@ -182,7 +205,13 @@ impl RecipientOnly<'_> {
     }
 
     fn enclave(&self, account: &str) -> Rendered {
-        let mut statement = Rendered::allow("AttestedEnclave", &[self.enclave_role], &ATTESTED);
+        let mut statement = self.attested("AttestedEnclave".into(), &ATTESTED, account);
+        self.demand_context(&mut statement);
+        statement
+    }
+
+    fn attested(&self, sid: String, actions: &[&'static str], account: &str) -> Rendered {
+        let mut statement = Rendered::allow(sid, &[self.enclave_role], actions);
         for (index, measurement) in self.pcrs {
             statement.add("StringEqualsIgnoreCase", pcr_key(*index), measurement.to_string());
         }
@@ -190,14 +219,18 @@ impl RecipientOnly<'_> {
         if let Some(endpoint) = self.vpc_endpoint {
             statement.add("StringEquals", "aws:SourceVpce".into(), endpoint.to_owned());
         }
-        self.demand_context(&mut statement);
         statement
     }
 
     fn data_owners(&self, account: &str) -> Rendered {
-        let mut statement = Rendered::allow("DataOwnersEncrypt", self.data_owners, &ENCRYPTING);
-        statement.add("StringEquals", "kms:CallerAccount".into(), account.to_owned());
+        let mut statement = self.owned("DataOwnersEncrypt".into(), &ENCRYPTING, account);
         self.demand_context(&mut statement);
+        statement
+    }
+
+    fn owned(&self, sid: String, actions: &[&'static str], account: &str) -> Rendered {
+        let mut statement = Rendered::allow(sid, self.data_owners, actions);
+        statement.add("StringEquals", "kms:CallerAccount".into(), account.to_owned());
         statement
     }
 
@@ -246,7 +279,7 @@ const CARE: [&str; 21] = [
 ];
 
 fn administration(administrator: &str) -> Rendered {
-    Rendered::allow("Administration", &[administrator], &CARE)
+    Rendered::allow("Administration".into(), &[administrator], &CARE)
 }
 
 fn pcr_key(index: u8) -> String {
@@ -295,8 +328,8 @@ impl Rendered {
         }
     }
 
-    fn allow(sid: &str, principals: &[&str], actions: &[&'static str]) -> Self {
-        Self::new(sid.to_owned(), "Allow", principals, actions)
+    fn allow(sid: String, principals: &[&str], actions: &[&'static str]) -> Self {
+        Self::new(sid, "Allow", principals, actions)
     }
 
     fn deny(
