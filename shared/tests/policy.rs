@@ -159,7 +159,8 @@ fn keyed(field: &str, key: &str) -> Keyed {
 
 fn judged(fields: &str, steps: Vec<Step>) -> Result<(), ReleaseRefusal> {
     let listed = "fields = [\"id\", { path = \"card.pan\", as = \"mask\", keep_last = 4 }]";
-    let policy = Policy::parse(GOOD.replace(listed, fields).as_bytes()).unwrap();
+    let keys = "\n[keys.k1]\nsource = \"file:k1\"\ncontext = { purpose = \"k1\" }\n";
+    let policy = Policy::parse((GOOD.replace(listed, fields) + keys).as_bytes()).unwrap();
     let outcome = job(steps).outcome().unwrap();
     policy.rule_for(&"billing".parse().unwrap(), &Destination::Parent, &outcome).map(|_| ())
 }
@@ -210,4 +211,69 @@ fn a_rule_may_demand_a_token_or_a_hash_and_its_key() {
 fn everything_leaves_only_where_the_policy_says_so_in_so_many_words() {
     assert_eq!(judged("reveal = true", vec![]), Ok(()));
     assert_eq!(judged("reveal = true", vec![select(&["email"])]), Ok(()));
+}
+
+const AGE: &str = "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa";
+
+// K-7
+#[test]
+fn named_keys_are_bound_to_a_context_that_nothing_else_has() {
+    let keys = |tables: &str| format!("{GOOD}\n{tables}");
+    let token =
+        "[keys.token]\nsource = \"file:token.key\"\ncontext = { purpose = \"token\", version = \"3\" }\n";
+    let policy = Policy::parse(keys(token).as_bytes()).unwrap();
+    let named = &policy.keys[&"token".parse().unwrap()];
+    assert_eq!(named.key, policy.kms.keys[0]);
+    assert_eq!(named.source.to_string(), "file:token.key");
+    assert_eq!(policy.named_contexts(&named.key), [[("purpose", "token"), ("version", "3")]]);
+    let arn = "arn:aws:kms:eu-west-1:111122223333:key/8a51b3c0-0000-4000-8000-000000000001";
+    let other = arn.replace("0001", "0002");
+    let two_keys = |text: String| text.replace(&format!("[\"{arn}\"]"), &format!("[\"{arn}\", \"{other}\"]"));
+    let without = |part: &str| keys(&token.replace(part, ""));
+    let set = |part: &str, new: &str| keys(&token.replace(part, new));
+    let twin = format!("{token}{}", token.replace("keys.token", "keys.twin"));
+    for (text, expected) in [
+        (set("file:token.key", "file:../token.key"), "without a folder"),
+        (set("file:token.key", "vault:token"), "not a source"),
+        (without("purpose = \"token\", "), "context needs a purpose"),
+        (set("purpose = \"token\"", "purpose = \"\""), "context needs a purpose"),
+        (set("version", "aws-crypto-x"), "belong to the message format"),
+        (set("version", "tenant = \"t\", object = \"o\", version"), "leave object out"),
+        (keys(&twin), "the same context"),
+        (keys(&token.replace("[keys.token]", "[keys.Token]")), "not a key name"),
+        (keys(&format!("{token}kms = \"{other}\"\n")), "is not in [kms] keys"),
+        (two_keys(keys(token)), "say which one"),
+        (keys(&format!("{token}rotate = true\n")), "unknown field `rotate`"),
+        (
+            GOOD.replace("as = \"mask\", keep_last = 4", "as = \"token\", key = \"token\""),
+            "needs [keys.token], which is not there",
+        ),
+    ] {
+        assert!(problem(&text).contains(expected), "{expected}: {}", problem(&text));
+    }
+    let twin_elsewhere =
+        format!("{}kms = \"{arn}\"\n{}kms = \"{other}\"\n", token, token.replace("keys.token", "keys.twin"));
+    assert_eq!(Policy::parse(two_keys(keys(&twin_elsewhere)).as_bytes()).unwrap().keys.len(), 2);
+}
+
+#[test]
+fn destinations_are_strict_and_of_the_policy_region() {
+    let rule = |rest: &str| format!("{GOOD}\n[[release]]\nrequester = \"billing\"\n{rest}\n");
+    let arn = "arn:aws:kms:eu-west-1:444455556666:key/1";
+    for to in [AGE, arn] {
+        let policy = Policy::parse(rule(&format!("to = \"{to}\"\npad = true")).as_bytes());
+        assert!(policy.is_ok_and(|policy| policy.release[2].pad), "{to}");
+    }
+    let elsewhere = arn.replace("eu-west-1", "us-east-1");
+    for (text, expected) in [
+        (rule(&format!("to = \"{elsewhere}\"")), "is not in the region eu-west-1 of [kms]"),
+        (rule(&format!("to = \"{}\"", AGE.replacen("t7", "7t", 1))), "checksum"),
+        (rule("to = \"alias/partner\""), "an alias is not a key"),
+        (rule("to = \"s3://bucket\""), "not a destination"),
+        (rule("to = \"parent\"\nreveal = true\npad = true"), "the parent reads the result itself"),
+        (rule(&format!("to = \"{AGE}\"\ndigest = true\npad = true")), "a digest has one length"),
+        (rule(&format!("to = [\"{AGE}\", \"{AGE}\"]")), "expected a string"),
+    ] {
+        assert!(problem(&text).contains(expected), "{expected}: {}", problem(&text));
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Deserialize;
 
 use super::context::{ContextRule, ContextRules, REQUIRED_PAIRS};
-use super::keys::{KeyTable, named_keys};
+use super::keys::{KeyTable, check_demands, named_keys};
 use super::release::{AggregateRule, Allowance, Demand, FieldRule, ReleaseRule};
 use super::size::Size;
 use super::{Cache, Kms, Limits, Policy};
@@ -189,13 +189,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Policy, PolicyError> {
     }
     let kms = self::kms(kms)?;
     let requesters = requesters(requester)?;
+    let keys = named_keys(keys, &kms)?;
+    let release = self::release(release, &requesters, &kms.region)?;
+    check_demands(&release, &keys)?;
     Ok(Policy {
         name,
         digest: PolicyDigest::of(bytes),
         allow_non_committing: envelope.allow_non_committing,
         context: self::context(context)?,
-        release: self::release(release, &requesters, &kms.region)?,
-        keys: named_keys(keys, &kms)?,
+        release,
+        keys,
         kms,
         requesters,
         limits: self::limits(&limits)?,
@@ -326,6 +329,9 @@ fn release(
             }
         };
         self::destination(&place, &to, pad, region)?;
+        if pad && what == Allowance::Digest {
+            return Err(meaning(place, "a digest has one length; leave pad out"));
+        }
         let rule = ReleaseRule { requester, to, what, pad };
         if rules.contains(&rule) {
             return Err(meaning(place, "the same rule is listed before"));

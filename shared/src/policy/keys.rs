@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Kms;
 use super::context::REQUIRED_PAIRS;
 use super::file::{PolicyError, meaning};
+use super::release::{Allowance, Demand, ReleaseRule};
 use crate::id::KeyName;
 use crate::limits::MAX_FILE_NAME_BYTES;
 use crate::{EncryptionContext, KeyArn};
@@ -125,6 +126,28 @@ pub(super) fn named_keys(
         keys.insert(name, NamedKey { source, key, context });
     }
     Ok(keys)
+}
+
+/// A rule that demands a key which is not there would let nothing out.
+pub(super) fn check_demands(
+    rules: &[ReleaseRule],
+    keys: &BTreeMap<KeyName, NamedKey>,
+) -> Result<(), PolicyError> {
+    for (index, rule) in rules.iter().enumerate() {
+        let Allowance::Fields(fields) = &rule.what else { continue };
+        for field in fields {
+            if let Demand::Token { key: Some(name) } | Demand::Hash { key: Some(name) } = &field.demand
+                && !keys.contains_key(name)
+            {
+                let place = format!("[[release]] number {}", index.saturating_add(1));
+                return Err(meaning(
+                    place,
+                    format!("'{}' needs [keys.{name}], which is not there", field.path),
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_context(context: &EncryptionContext) -> Result<(), &'static str> {
