@@ -44,6 +44,9 @@ const ENCLAVE: &str = "arn:aws:iam::111122223333:user/adyton-enclave";
 /// Who encrypts data.
 const OWNER: &str = "arn:aws:iam::111122223333:user/data-owner";
 
+/// Another account's administrator, to whose keys results can be sealed.
+const PARTNER: &str = "arn:aws:iam::444455556666:user/partner";
+
 /// What a user or a program needs to know to use what runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Info {
@@ -53,7 +56,8 @@ pub struct Info {
     pub kms_port: u16,
     /// The certificate that its clients trust.
     pub kms_ca: PathBuf,
-    /// AWS access keys: profiles `default` (administrator), `owner` and `enclave`.
+    /// AWS access keys: profiles `default` (administrator), `owner` and `enclave`, and `partner`, the
+    /// administrator of another account.
     pub credentials_file: PathBuf,
     /// The local KMS's region.
     pub region: String,
@@ -192,18 +196,21 @@ fn prepare_users(state: &StateDir) -> Result<User> {
     let server = open_kms(state, false)?;
     let administrator = server.first_administrator()?;
     let mut users = server.users()?;
-    for arn in [ENCLAVE, OWNER] {
+    for (arn, administrator) in [(ENCLAVE, false), (OWNER, false), (PARTNER, true)] {
         if !users.iter().any(|user| user.principal_arn == arn) {
-            let user = User::generate(arn, false)?;
+            let user = User { foreign_keys: arn == ENCLAVE, ..User::generate(arn, administrator)? };
             server.add_user(&user)?;
             users.push(user);
         }
     }
     let mut file = String::new();
     let named = |arn: &str| users.iter().find(|user| user.principal_arn == arn);
-    for (profile, user) in
-        [("default", Some(&administrator)), ("owner", named(OWNER)), ("enclave", named(ENCLAVE))]
-    {
+    for (profile, user) in [
+        ("default", Some(&administrator)),
+        ("owner", named(OWNER)),
+        ("enclave", named(ENCLAVE)),
+        ("partner", named(PARTNER)),
+    ] {
         let user = user.context("a user of the local KMS is gone")?;
         let (id, secret) = (&user.access_key_id, user.secret_access_key.as_str());
         writeln!(file, "[{profile}]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n")?;

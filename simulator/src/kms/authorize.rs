@@ -1,7 +1,7 @@
 //! Whether a caller may do something: key policy first, then what stands in for IAM.
 
 use adyton_shared::KeyArn;
-use adyton_verifier::key_policy::{ConditionContext, Decision, KeyPolicy, Request};
+use adyton_verifier::key_policy::{ConditionContext, Decision, Delegation, KeyPolicy, Request};
 
 use super::call::Session;
 use super::error::{Answer, ApiError};
@@ -62,6 +62,11 @@ impl Session<'_> {
         Ok(match policy.evaluate(&request) {
             Decision::Allowed { .. } => None,
             Decision::DelegatedToIam { .. } if self.caller.user.administrator => None,
+            Decision::DelegatedToIam { delegation: Delegation::OtherAccount, .. }
+                if self.caller.user.foreign_keys && action == "kms:GenerateDataKey" =>
+            {
+                None
+            }
             Decision::DelegatedToIam { .. } => Some(Refusal::NoIdentityPolicy),
             Decision::ExplicitDeny { .. } => Some(Refusal::ExplicitDeny),
             Decision::NoStatement => Some(Refusal::NoResourcePolicy),

@@ -1,7 +1,8 @@
 //! Who may call: access keys, and the principals they belong to.
 //!
 //! Stands in for IAM. A user flagged as administrator is one whose identity policy allows
-//! everything; everybody else has no identity policy and can do what key policies grant.
+//! everything; one with `foreign_keys` may ask for data keys in other accounts; everybody else has no
+//! identity policy and can do what key policies grant.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -28,6 +29,9 @@ pub struct User {
     pub expires: Option<SystemTime>,
     /// Whether the user's identity policy allows everything (of what key policies leave to IAM).
     pub administrator: bool,
+    /// Whether the user's identity policy allows data keys under keys of other accounts, where their
+    /// key policies do as well.
+    pub foreign_keys: bool,
 }
 
 impl User {
@@ -74,6 +78,7 @@ impl User {
             session_token: None,
             expires: None,
             administrator,
+            foreign_keys: false,
         })
     }
 
@@ -108,6 +113,7 @@ impl User {
             },
             expires: self.expires,
             administrator: self.administrator,
+            foreign_keys: self.foreign_keys,
         })
     }
 }
@@ -132,11 +138,21 @@ pub(super) struct SealedUser {
     sealed_token: Option<Vec<u8>>,
     expires: Option<SystemTime>,
     administrator: bool,
+    #[serde(default)]
+    foreign_keys: bool,
 }
 
 impl SealedUser {
     pub(super) fn open(self, open: impl Fn(&str, &[u8]) -> Option<Zeroizing<Vec<u8>>>) -> Option<User> {
-        let Self { access_key_id, sealed_secret, principal_arn, sealed_token, expires, administrator } = self;
+        let Self {
+            access_key_id,
+            sealed_secret,
+            principal_arn,
+            sealed_token,
+            expires,
+            administrator,
+            foreign_keys,
+        } = self;
         let text = |bytes: Zeroizing<Vec<u8>>| {
             std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
         };
@@ -146,7 +162,15 @@ impl SealedUser {
             None => None,
         };
         let secret_access_key = text(open(&identity, &sealed_secret)?)?;
-        Some(User { access_key_id, secret_access_key, principal_arn, session_token, expires, administrator })
+        Some(User {
+            access_key_id,
+            secret_access_key,
+            principal_arn,
+            session_token,
+            expires,
+            administrator,
+            foreign_keys,
+        })
     }
 }
 
