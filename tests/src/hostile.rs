@@ -1,7 +1,7 @@
 //! The hostile parent: it carries everything and may do to it what it likes.
 //!
 //! As the enclave's egress it listens where the enclave connects to (`<socket>_8000` for KMS,
-//! `<socket>_8001` for credentials) and plays a role for each. As a carrier of jobs it records and
+//! `<socket>_8001` for credentials, `<socket>_8002` for named keys) and plays a role for each. As a carrier of jobs it records and
 //! changes the bytes between a requester and the enclave.
 
 use std::io;
@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use adyton_shared::frame::{Deadlines, FrameReader, FrameWriter, Kind};
-use adyton_shared::message::{self, CREDENTIALS_PORT, Credentials, FromParent, KMS_PORT};
+use adyton_shared::message::{
+    self, CREDENTIALS_PORT, Credentials, FromParent, KEYS_PORT, KMS_PORT, KeyAnswer,
+};
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -56,8 +58,24 @@ pub enum Wallet {
     Garbage,
 }
 
+/// What the hostile parent answers when the enclave asks for a named key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyCupboard {
+    /// These bytes, whatever is asked for.
+    Blob(Vec<u8>),
+    /// That there is none.
+    Missing,
+    /// Nothing at all.
+    Silent,
+    /// Something that is not a message.
+    Garbage,
+    /// Closes at once.
+    Close,
+}
+
 #[derive(Debug)]
 struct Roles {
+    cupboard: KeyCupboard,
     egress: Egress,
     wallet: Wallet,
     kms_port: u16,
@@ -77,11 +95,19 @@ pub struct HostileParent {
 impl HostileParent {
     /// Stands in for the parent of the enclave on this socket; honest until told otherwise.
     pub fn start(socket: &Path, kms_port: u16, wallet: Wallet) -> Self {
-        let roles = Roles { egress: Egress::Carry, wallet, kms_port, seen: Vec::new(), connections: 0 };
+        let roles = Roles {
+            cupboard: KeyCupboard::Missing,
+            egress: Egress::Carry,
+            wallet,
+            kms_port,
+            seen: Vec::new(),
+            connections: 0,
+        };
         let roles = Arc::new(Mutex::new(roles));
         let egress = tokio::spawn(serve(listen(socket, KMS_PORT), Arc::clone(&roles), carry));
         let wallet = tokio::spawn(serve(listen(socket, CREDENTIALS_PORT), Arc::clone(&roles), hand_out));
-        Self { roles, tasks: vec![egress, wallet] }
+        let keys = tokio::spawn(serve(listen(socket, KEYS_PORT), Arc::clone(&roles), hand_out_keys));
+        Self { roles, tasks: vec![egress, wallet, keys] }
     }
 
     /// Another role at the egress from the next connection on.
@@ -92,6 +118,11 @@ impl HostileParent {
     /// Other credentials from the next question on.
     pub fn wallet(&self, wallet: Wallet) {
         lock(&self.roles).wallet = wallet;
+    }
+
+    /// Another answer to the next question for a named key.
+    pub fn cupboard(&self, cupboard: KeyCupboard) {
+        lock(&self.roles).cupboard = cupboard;
     }
 
     /// Every byte that went between enclave and KMS, both ways.
@@ -247,6 +278,23 @@ async fn hand_out(stream: UnixStream, roles: Shared) -> io::Result<()> {
     FrameWriter::new(write, DEADLINES).send(Kind::Control, &answer).await.map_err(io::Error::other)
 }
 
+async fn hand_out_keys(stream: UnixStream, roles: Shared) -> io::Result<()> {
+    let cupboard = lock(&roles).cupboard.clone();
+    let answer = match cupboard {
+        KeyCupboard::Close => return Ok(()),
+        KeyCupboard::Silent => return stay_silent(stream).await,
+        KeyCupboard::Garbage => b"\x82\x01\xa1\x67wrapped\xf6".to_vec(),
+        KeyCupboard::Missing => message::encode(&KeyAnswer::Missing {}).map_err(io::Error::other)?,
+        KeyCupboard::Blob(blob) => {
+            message::encode(&KeyAnswer::Wrapped { blob: blob.into() }).map_err(io::Error::other)?
+        }
+    };
+    let (read, write) = tokio::io::split(stream);
+    let mut question = Vec::new();
+    FrameReader::new(read, DEADLINES).next(&mut question).await.map_err(io::Error::other)?;
+    FrameWriter::new(write, DEADLINES).send(Kind::Control, &answer).await.map_err(io::Error::other)
+}
+
 fn encode(credentials: Credentials) -> io::Result<Vec<u8>> {
     message::encode(&FromParent::Credentials(credentials)).map_err(io::Error::other)
 }
@@ -281,12 +329,18 @@ pub type Seen = Arc<Mutex<Vec<u8>>>;
 pub struct Recorded<S> {
     stream: S,
     seen: Seen,
+    requests: bool,
 }
 
 impl<S> Recorded<S> {
     /// Records what passes through `stream`.
     pub fn new(stream: S, seen: Seen) -> Self {
-        Self { stream, seen }
+        Self { stream, seen, requests: true }
+    }
+
+    /// Records only what comes back through `stream`.
+    pub fn answers(stream: S, seen: Seen) -> Self {
+        Self { stream, seen, requests: false }
     }
 
     fn remember(&self, bytes: &[u8]) {
@@ -310,7 +364,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Recorded<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Recorded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(count)) = written {
+        if let Poll::Ready(Ok(count)) = written
+            && self.requests
+        {
             self.remember(&bytes[..count]);
         }
         written

@@ -1,6 +1,6 @@
 //! A local KMS, an enclave and a parent, each a process of its own, in a folder of their own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -149,7 +149,12 @@ impl World {
             pcrs: &pcrs,
             vpc_endpoint: None,
             required_context: &["tenant", "object", "purpose", "version"],
-            named_keys: &[NAMED_KEY.to_vec()],
+            // The named key of the policy, and what stands in for it in attacks.
+            named_keys: &[
+                NAMED_KEY.to_vec(),
+                vec![("purpose", "payments-token"), ("version", "0")],
+                vec![("purpose", "other"), ("version", "1")],
+            ],
         };
         let policy = policy.render().expect("a key policy");
         let put = self.kms("default").await.put_key_policy().key_id(key.as_str()).policy(policy).send().await;
@@ -216,6 +221,11 @@ impl World {
 
     /// Starts an honest parent for the enclave on this socket.
     pub async fn parent(&self, socket: &Path) -> Process {
+        self.parent_with(socket, &[]).await
+    }
+
+    /// Starts an honest parent with further flags.
+    pub async fn parent_with(&self, socket: &Path, flags: &[&OsStr]) -> Process {
         let allow_list = self.state.path().join("allow-list.yaml");
         let port = self.info.kms_port;
         let mut enclave = OsString::from("unix:");
@@ -232,6 +242,7 @@ impl World {
             "--allow-list".into(),
             allow_list.into_os_string(),
         ];
+        let arguments: Vec<_> = arguments.into_iter().chain(flags.iter().map(OsString::from)).collect();
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let log = self.folder().join(format!("parent-{number}.log"));
         let environment = aws_environment(&self.state, "enclave");
