@@ -7,7 +7,7 @@ use std::sync::Arc;
 use adyton_shared::ErrorCode;
 use adyton_shared::cose::CoseError;
 use adyton_shared::id::Sha256Digest;
-use adyton_shared::job::Outcome;
+use adyton_shared::job::{Leaving, Outcome};
 use adyton_shared::limits::{CLOCK_SKEW_SECONDS, MAX_REQUEST_LIFETIME_SECONDS};
 use adyton_shared::message::Refusal;
 use adyton_shared::policy::{Allowance, ContextRefusal, ReleaseRefusal};
@@ -32,6 +32,8 @@ pub struct Admitted {
     pub(crate) outcome: Outcome,
     /// The least group of records that figures may be about.
     pub(crate) minimum_group: u64,
+    /// Whether the result's length is to be hidden.
+    pub(crate) pad: bool,
     /// Milliseconds since 1970.
     pub(crate) started: u64,
     /// Held until the job has ended, however it ends.
@@ -49,12 +51,10 @@ impl Admitted {
         check_time(&request, started / 1000)?;
         let policy = &enclave.policy;
         let outcome = request.job.outcome().map_err(|error| job_refusal(&error))?;
-        // The gate cannot seal yet, and what it lets through now the parent reads.
-        if request.job.to.is_sealed() {
-            return Err(ErrorCode::ReleaseNoRule.into());
-        }
         let rule = policy.rule_for(&request.requester, &request.job.to, &outcome).map_err(release_refusal)?;
-        if !request.job.keys().is_empty() {
+        // A digest has one length, and the payload's own is known.
+        let pad = rule.pad && matches!(outcome.leaving, Leaving::Records(_) | Leaving::Open);
+        if request.job.keys().into_iter().any(|name| !policy.keys.contains_key(name)) {
             return Err(ErrorCode::KeyUnknown.into());
         }
         policy.context.check_claims(&request.claims).map_err(context_code)?;
@@ -82,7 +82,7 @@ impl Admitted {
         let Ok(Ok(turn)) = turn else {
             return Err(Refusal { retry_after_ms: Some(RETRY_AFTER_MS), ..ErrorCode::Busy.into() });
         };
-        Ok(Self { request, job_digest, outcome, minimum_group, started, _turn: turn })
+        Ok(Self { request, job_digest, outcome, minimum_group, pad, started, _turn: turn })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::clock::EnclaveClock;
 use crate::event::Events;
 use crate::identity::Identity;
 use crate::kms::{KeyService, KmsConfig, RootsError};
+use crate::named_keys::{ParentSources, Sources};
 use crate::payload::Resources;
 use crate::platform::{Attest, AttestError, Dial, Kernel, Nsm, TimeSource};
 use crate::replay::ReplayMemory;
@@ -84,6 +85,7 @@ pub struct Enclave {
     pub(crate) attester: Arc<Attester>,
     pub(crate) clock: Arc<EnclaveClock>,
     pub(crate) keys: KeyService,
+    pub(crate) sources: Arc<dyn Sources>,
     pub(crate) replay: ReplayMemory,
     pub(crate) jobs: Arc<Semaphore>,
     /// What all payloads share, see [`crate::payload`].
@@ -121,6 +123,7 @@ pub async fn boot(platform: Platform, policy_file: &[u8]) -> Result<Arc<Enclave>
     let attester = Arc::new(Attester::new(nsm));
     let (identity, clock) = Identity::create(&attester, policy.digest).await?;
     let clock = Arc::new(clock);
+    let sources = Arc::new(ParentSources::new(Arc::clone(&dial)));
     let keys = KeyService::new(
         KmsConfig::from(&policy),
         dial,
@@ -130,7 +133,7 @@ pub async fn boot(platform: Platform, policy_file: &[u8]) -> Result<Arc<Enclave>
     let jobs = Arc::new(Semaphore::new(policy.limits.jobs));
     let payloads = Resources::default();
     let replay = ReplayMemory::default();
-    Ok(Arc::new(Enclave { policy, identity, attester, clock, keys, replay, jobs, payloads, events }))
+    Ok(Arc::new(Enclave { policy, identity, attester, clock, keys, sources, replay, jobs, payloads, events }))
 }
 
 fn check_kernel(kernel: &dyn Kernel) -> Result<(), BootError> {

@@ -13,7 +13,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::admit::Admitted;
 use crate::boot::Enclave;
 use crate::payload::Payload;
-use crate::release::Gate;
 
 /// Serves one signed request whose payload follows in `input`.
 ///
@@ -28,9 +27,9 @@ pub async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let mut payload = Payload::new(input, &enclave.payloads);
 
     let admitted = Admitted::admit(enclave, request).await?;
-    let gate = Gate::new(output, admitted.request.id, enclave.policy.limits.result)?;
     let unlocked = admitted.unlock(enclave, &mut payload).await?;
     let opened = unlocked.open()?;
+    let gate = opened.gate(enclave, output).await?;
     let computed = opened.compute(enclave, payload, gate).await?;
     let released = computed.release(enclave);
     released.reply(enclave, output).await

@@ -7,13 +7,14 @@ use adyton_shared::envelope::Step;
 use adyton_shared::id::Sha256Digest;
 use adyton_shared::message::Refusal;
 use adyton_shared::result::ResultSealer;
-use adyton_shared::{ErrorCode, KeyArn};
+use adyton_shared::{EncryptionContext, ErrorCode, KeyArn};
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use crate::admit::Admitted;
 use crate::boot::Enclave;
 use crate::compute::{ComputeError, Counts, Grouping, Limits, Pipeline, StepKeys};
+use crate::named_keys::NamedKeys;
 use crate::open::Opened;
 use crate::payload::Payload;
 use crate::release::Gate;
@@ -44,14 +45,15 @@ impl Opened {
         mut payload: Payload<'_, R>,
         mut gate: Gate<'_, W>,
     ) -> Result<Computed, Refusal> {
-        let Self { admitted, arn, mut frames, lease } = self;
+        let Self { admitted, arn, context, mut frames, lease, named_keys } = self;
         let limits = enclave.policy.limits;
         let grouping =
             Grouping { minimum: admitted.minimum_group, groups: limits.groups, bytes: limits.group_bytes };
-        let keys = StepKeys::default();
+        let keys = step_keys(&context, &named_keys);
         let records = Limits { record_bytes: limits.record };
         let mut pipeline =
             Pipeline::of(&admitted.outcome, &keys, records, grouping).map_err(|_| ErrorCode::KeyUnknown)?;
+        drop((keys, named_keys));
         let mut plaintext_bytes: u64 = 0;
         let mut output = Zeroizing::new(Vec::new());
         loop {
@@ -92,9 +94,18 @@ impl Opened {
         let counts = pipeline.finish(&mut output).map_err(refusal)?;
         gate.pass(&mut output)?;
         let (input_digest, input_bytes) = payload.finish().await?;
-        let (sealer, output_digest, output_bytes) = gate.close();
+        let (sealer, output_digest, output_bytes) = gate.close().await?;
         Ok(Computed { admitted, arn, counts, input_digest, input_bytes, sealer, output_digest, output_bytes })
     }
+}
+
+/// The secrets of the steps, bound to whose data it is by the payload's own word.
+fn step_keys(context: &EncryptionContext, named_keys: &NamedKeys) -> StepKeys {
+    let mut keys = StepKeys::new(context.value("tenant").unwrap_or_default().to_owned());
+    for (name, secret) in named_keys.iter() {
+        keys.insert(name.clone(), secret.expose());
+    }
+    keys
 }
 
 fn refusal(error: ComputeError) -> Refusal {

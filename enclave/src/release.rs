@@ -5,6 +5,7 @@
 //! hands, the key stays here and what the parent holds is noise. A job that fails drops the key.
 
 use adyton_shared::ErrorCode;
+use adyton_shared::chunks::Chunks;
 use adyton_shared::frame::{FrameWriter, Kind};
 use adyton_shared::id::{JobId, Sha256Digest};
 use adyton_shared::message::{Refusal, ResultKey};
@@ -17,14 +18,20 @@ use zeroize::Zeroize;
 use crate::boot::Enclave;
 use crate::pass::Computed;
 use crate::platform::TimeSource;
+use crate::sink::{SealedSink, Sink};
 
 /// Seals a result on its way out and measures it.
 pub struct Gate<'a, W> {
-    frames: &'a mut FrameWriter<W>,
-    sealer: ResultSealer,
-    hash: Context,
-    bytes: u64,
-    limit: u64,
+    wire: Wire<'a, W>,
+    way: Way,
+}
+
+/// How plaintext becomes what leaves.
+enum Way {
+    /// As it is.
+    Open,
+    /// As a file for somebody else; in frames of one length, which say nothing of the records.
+    Sealed { sink: Box<SealedSink>, sealed: Vec<u8>, frames: Chunks },
 }
 
 impl<'a, W: AsyncWrite + Unpin> Gate<'a, W> {
@@ -32,9 +39,21 @@ impl<'a, W: AsyncWrite + Unpin> Gate<'a, W> {
     ///
     /// # Errors
     /// [`ErrorCode::Internal`] if there is no randomness.
-    pub fn new(frames: &'a mut FrameWriter<W>, job: JobId, limit: u64) -> Result<Self, Refusal> {
+    pub(crate) fn new(
+        frames: &'a mut FrameWriter<W>,
+        job: JobId,
+        limit: u64,
+        sink: Sink,
+    ) -> Result<Self, Refusal> {
         let sealer = ResultSealer::new(job).map_err(|_| ErrorCode::Internal)?;
-        Ok(Self { frames, sealer, hash: Context::new(&SHA256), bytes: 0, limit })
+        let wire = Wire { frames, sealer, hash: Context::new(&SHA256), bytes: 0, limit, frame: Vec::new() };
+        let way = match sink {
+            Sink::Open => Way::Open,
+            Sink::Sealed(sink) => {
+                Way::Sealed { sink, sealed: Vec::new(), frames: Chunks::new(MAX_RESULT_CHUNK_BYTES) }
+            }
+        };
+        Ok(Self { wire, way })
     }
 
     /// Seals plaintext for the next flush; `plaintext` is wiped and empty afterwards.
@@ -42,18 +61,18 @@ impl<'a, W: AsyncWrite + Unpin> Gate<'a, W> {
     /// # Errors
     /// [`ErrorCode::ResultTooLarge`].
     pub fn pass(&mut self, plaintext: &mut Vec<u8>) -> Result<(), Refusal> {
-        self.bytes = self.bytes.saturating_add(plaintext.len() as u64);
-        if self.bytes > self.limit {
-            return Err(ErrorCode::ResultTooLarge.into());
-        }
-        self.hash.update(plaintext);
-        let mut frame = Vec::new();
-        for chunk in plaintext.chunks(MAX_RESULT_CHUNK_BYTES) {
-            frame.clear();
-            frame.reserve_exact(adyton_shared::result::sealed_length(chunk.len()));
-            frame.extend_from_slice(chunk);
-            self.sealer.seal(&mut frame).map_err(|_| ErrorCode::Internal)?;
-            self.frames.queue(Kind::Data, &frame).map_err(|error| ErrorCode::from(&error))?;
+        let Self { wire, way } = self;
+        match way {
+            Way::Open => {
+                for chunk in plaintext.chunks(MAX_RESULT_CHUNK_BYTES) {
+                    wire.queue(chunk)?;
+                }
+            }
+            Way::Sealed { sink, sealed, frames } => {
+                sink.push(plaintext, sealed)?;
+                frames.push(sealed, |frame| wire.queue(frame))?;
+                sealed.clear();
+            }
         }
         plaintext.as_mut_slice().zeroize();
         plaintext.clear();
@@ -65,11 +84,58 @@ impl<'a, W: AsyncWrite + Unpin> Gate<'a, W> {
     /// # Errors
     /// What is wrong with the stream.
     pub async fn flush(&mut self) -> Result<(), Refusal> {
-        Ok(self.frames.flush().await.map_err(|error| ErrorCode::from(&error))?)
+        self.wire.flush().await
     }
 
-    pub(crate) fn close(self) -> (ResultSealer, Sha256Digest, u64) {
-        (self.sealer, Sha256Digest::from_digest(&self.hash.finish()), self.bytes)
+    /// Ends the result: padding, the end of a sealed file, and what the receipt will say of it.
+    pub(crate) async fn close(self) -> Result<(ResultSealer, Sha256Digest, u64), Refusal> {
+        let Self { mut wire, way } = self;
+        if let Way::Sealed { mut sink, mut sealed, mut frames } = way {
+            let mut due = sink.padding();
+            while due > 0 {
+                due = due.saturating_sub(sink.push_padding(due, &mut sealed)?);
+                frames.push(&sealed, |frame| wire.queue(frame))?;
+                sealed.clear();
+                wire.flush().await?;
+            }
+            sink.finish(&mut sealed)?;
+            frames.push(&sealed, |frame| wire.queue(frame))?;
+            let last = frames.finish();
+            if !last.is_empty() {
+                wire.queue(&last)?;
+            }
+        }
+        Ok((wire.sealer, Sha256Digest::from_digest(&wire.hash.finish()), wire.bytes))
+    }
+}
+
+/// The way to the parent: everything on it is sealed under the result's one-time key.
+struct Wire<'a, W> {
+    frames: &'a mut FrameWriter<W>,
+    sealer: ResultSealer,
+    hash: Context,
+    bytes: u64,
+    limit: u64,
+    frame: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Unpin> Wire<'_, W> {
+    /// Seals one frame's content, of at most [`MAX_RESULT_CHUNK_BYTES`].
+    fn queue(&mut self, chunk: &[u8]) -> Result<(), Refusal> {
+        self.bytes = self.bytes.saturating_add(chunk.len() as u64);
+        if self.bytes > self.limit {
+            return Err(ErrorCode::ResultTooLarge.into());
+        }
+        self.hash.update(chunk);
+        self.frame.clear();
+        self.frame.reserve_exact(adyton_shared::result::sealed_length(chunk.len()));
+        self.frame.extend_from_slice(chunk);
+        self.sealer.seal(&mut self.frame).map_err(|_| ErrorCode::Internal)?;
+        Ok(self.frames.queue(Kind::Data, &self.frame).map_err(|error| ErrorCode::from(&error))?)
+    }
+
+    async fn flush(&mut self) -> Result<(), Refusal> {
+        Ok(self.frames.flush().await.map_err(|error| ErrorCode::from(&error))?)
     }
 }
 
@@ -97,7 +163,8 @@ impl Computed {
             to: admitted.request.job.to,
             policy: enclave.policy.digest,
             records_in: counts.records_in,
-            records_out: Some(counts.records_out),
+            // Otherwise the receipt would say what the padding hides.
+            records_out: (!admitted.pad).then_some(counts.records_out),
             started: admitted.started,
             finished: enclave.clock.unix_millis(),
         };

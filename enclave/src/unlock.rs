@@ -11,6 +11,7 @@ use tokio::io::AsyncRead;
 use crate::admit::{Admitted, context_code};
 use crate::boot::Enclave;
 use crate::kms::Lease;
+use crate::named_keys::NamedKeys;
 use crate::payload::Payload;
 
 /// An admitted job with the data key of its payload. Nothing before or after holds one.
@@ -19,10 +20,11 @@ pub struct Unlocked {
     pub(crate) header: UnverifiedHeader,
     pub(crate) arn: KeyArn,
     pub(crate) lease: Lease,
+    pub(crate) named_keys: NamedKeys,
 }
 
 impl Admitted {
-    /// Reads the payload's header and has its key released.
+    /// Reads the payload's header, and has its key and the keys that the steps name released.
     ///
     /// # Errors
     /// A [`Refusal`] with a code of 3xx.
@@ -43,7 +45,10 @@ impl Admitted {
             .data_key(&arn, wrapped, header.context())
             .await
             .map_err(|error| Refusal { retry_after_ms: error.retry_after_ms(), ..error.code().into() })?;
-        Ok(Unlocked { admitted: self, header, arn, lease })
+        let names = self.request.job.keys();
+        let named_keys =
+            NamedKeys::open(names, &policy.keys, enclave.sources.as_ref(), &enclave.keys).await?;
+        Ok(Unlocked { admitted: self, header, arn, lease, named_keys })
     }
 }
 

@@ -7,13 +7,16 @@
 //!
 //! It trusts KMS at the other end of a TLS session that ends here, and the NSM. The parent forwards
 //! bytes and hands out credentials; what it does wrong becomes a [`KeyError`]. Every call carries a
-//! Recipient, and an answer with a plaintext is refused (K-1). There is no Encrypt here (K-15).
+//! Recipient, and an answer with a plaintext is refused (K-1). There is no Encrypt here (K-15): data keys
+//! for what leaves are made by an attested `GenerateDataKey`.
 
+mod answer;
 mod cache;
 mod credentials;
 mod decrypt;
 mod error;
 mod flight;
+mod generate;
 mod link;
 mod recipient;
 mod refusal;
@@ -34,6 +37,7 @@ use tokio::time::timeout_at;
 
 pub use cache::{CacheLimits, Lease};
 pub use error::{AnswerFault, KeyError};
+pub use generate::FreshKey;
 pub use tls::RootsError;
 
 use crate::platform::{Attest, AttestError, Dial, TimeSource};
@@ -41,7 +45,7 @@ use cache::{KeyCache, Released};
 use credentials::Wallet;
 use flight::Flights;
 use link::{Answer, LinkError, Links};
-use recipient::Recipients;
+use recipient::{RecipientKey, Recipients};
 use refusal::Refusal;
 use retry::Attempts;
 use sign::Endpoint;
@@ -170,6 +174,19 @@ impl KeyService {
     }
 }
 
+impl KeyService {
+    /// A fresh data key under `key` and `context`, for one message that this enclave writes.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub async fn fresh_key(&self, key: &KeyArn, context: &EncryptionContext) -> Result<FreshKey, KeyError> {
+        let digest = release_digest(generate::OPERATION, key, &[], context);
+        let question = |document: &[u8]| generate::question(key, context, document);
+        let read = |answer: &Answer, recipient: &RecipientKey| generate::fresh_key(answer, key, recipient);
+        self.inner.attested(generate::OPERATION, &digest, question, read).await
+    }
+}
+
 impl Inner {
     async fn fetch(self: Arc<Self>, wanted: Wanted) -> Result<Arc<Released>, KeyError> {
         // A flight may have landed between the caller's look into the cache and this one's start.
@@ -197,8 +214,21 @@ impl Inner {
         });
     }
 
-    /// Asks KMS, however often it takes and the deadline allows.
     async fn release(&self, wanted: &Wanted) -> Result<Arc<Released>, KeyError> {
+        let Wanted { key, ciphertext, context, digest } = wanted;
+        let question = |document: &[u8]| decrypt::question(key, ciphertext, context, document);
+        let read = |answer: &Answer, recipient: &RecipientKey| decrypt::data_key(answer, key, recipient);
+        self.attested(decrypt::OPERATION, digest, question, read).await.map(Released::new)
+    }
+
+    /// Asks KMS with a document for this one question, however often it takes and the deadline allows.
+    async fn attested<T>(
+        &self,
+        operation: &'static str,
+        digest: &Sha256Digest,
+        question: impl FnOnce(&[u8]) -> Result<Bytes, KeyError>,
+        read: impl FnOnce(&Answer, &RecipientKey) -> Result<T, KeyError>,
+    ) -> Result<T, KeyError> {
         // Made here, so it cannot hang on anybody: the deadline begins after it.
         let recipient = self.recipients.take().await?;
         let mut attempts = Attempts::within(self.deadline);
@@ -206,27 +236,31 @@ impl Inner {
         let permit = timeout_at(deadline, self.calls.acquire()).await;
         let permit = permit.map_err(|_| given_up(Refusal::Failing, &attempts))?;
         let _permit = permit.map_err(|_| KeyError::Internal)?;
-        let document = timeout_at(deadline, self.document(wanted, recipient.public()))
+        let document = timeout_at(deadline, self.document(digest, recipient.public()))
             .await
             .map_err(|_| AttestError::Unavailable)??;
-        let question = decrypt::question(&wanted.key, &wanted.ciphertext, &wanted.context, &document)?;
-        let answer = self.ask(&question, &mut attempts).await?;
-        Ok(Released::new(decrypt::data_key(&answer, &wanted.key, &recipient)?))
+        let answer = self.ask(operation, &question(&document)?, &mut attempts).await?;
+        read(&answer, &recipient)
     }
 
     /// The document says what it is for and which request it belongs to (K-13, T-3).
-    async fn document(&self, wanted: &Wanted, public_key: &[u8]) -> Result<Vec<u8>, AttestError> {
+    async fn document(&self, digest: &Sha256Digest, public_key: &[u8]) -> Result<Vec<u8>, AttestError> {
         let statement =
-            Statement { purpose: Purpose::Release, subject: *wanted.digest.as_bytes(), policy: self.policy };
+            Statement { purpose: Purpose::Release, subject: *digest.as_bytes(), policy: self.policy };
         self.attest.document(statement.to_bytes(), public_key.to_vec(), None).await
     }
 
-    async fn ask(&self, question: &Bytes, attempts: &mut Attempts) -> Result<Answer, KeyError> {
+    async fn ask(
+        &self,
+        operation: &'static str,
+        question: &Bytes,
+        attempts: &mut Attempts,
+    ) -> Result<Answer, KeyError> {
         let mut renewed = false;
         // What to say when the deadline comes in the middle of an attempt: what was the matter before.
         let mut matter = Refusal::Failing;
         loop {
-            let outcome = timeout_at(attempts.deadline(), self.attempt(question)).await;
+            let outcome = timeout_at(attempts.deadline(), self.attempt(operation, question)).await;
             let refusal = match outcome {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(refusal)) => refusal,
@@ -247,12 +281,12 @@ impl Inner {
     }
 
     /// One signed question and its answer.
-    async fn attempt(&self, question: &Bytes) -> Result<Answer, Refusal> {
+    async fn attempt(&self, operation: &'static str, question: &Bytes) -> Result<Answer, Refusal> {
         let held = self.wallet.current().await.map_err(Refusal::Final)?;
         let now_ms = self.time.unix_millis();
         let request = self
             .endpoint
-            .request(decrypt::OPERATION, question.clone(), &held.credentials, now_ms)
+            .request(operation, question.clone(), &held.credentials, now_ms)
             .map_err(Refusal::Final)?;
         let answer = self.links.call(&request).await.map_err(|error| match error {
             LinkError::Rejected => Refusal::Final(KeyError::TlsRejected),
