@@ -3,6 +3,7 @@
 mod answers;
 mod cache;
 mod credentials;
+mod generate;
 mod release;
 mod support;
 mod transport;

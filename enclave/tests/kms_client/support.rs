@@ -29,6 +29,8 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) const HOST: &str = "kms.eu-west-1.amazonaws.com";
 pub(crate) const ARN: &str = "arn:aws:kms:eu-west-1:111122223333:key/8a51b3c0-0000-4000-8000-000000000001";
+/// What an honest KMS wraps a fresh key as.
+pub(crate) const WRAPPED: &[u8] = b"wrapped by KMS";
 /// 2026-06-01T00:00:00Z, within the validity of the scripted certificates.
 pub(crate) const NOW_MS: u64 = 1_780_272_000_000;
 pub(crate) const HOUR_MS: u64 = 3_600_000;
@@ -337,7 +339,9 @@ pub(crate) fn document(body: &Value) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn honest(body: &Value, content: Option<&[u8]>) -> Map<String, Value> {
-    let blob = STANDARD.decode(body["CiphertextBlob"].as_str().unwrap()).unwrap();
+    // A question without one is for a fresh key.
+    let asked = body["CiphertextBlob"].as_str();
+    let blob = asked.map_or_else(|| WRAPPED.to_vec(), |blob| STANDARD.decode(blob).unwrap());
     let data_key = unwrapped(&blob, &body["EncryptionContext"]);
     let (_, public_key) = document(body);
     let envelope = seal(&public_key, content.unwrap_or(&data_key));
@@ -348,7 +352,12 @@ fn honest(body: &Value, content: Option<&[u8]>) -> Map<String, Value> {
         "Plaintext": null,
         "FieldOfTomorrow": {"a": [1, 2]},
     });
-    fields.as_object().unwrap().clone()
+    let mut fields = fields.as_object().unwrap().clone();
+    if asked.is_none() {
+        fields.remove("EncryptionAlgorithm");
+        fields.insert("CiphertextBlob".into(), json!(STANDARD.encode(&blob)));
+    }
+    fields
 }
 
 /// `EnvelopedData` in the first of the forms that KMS writes.

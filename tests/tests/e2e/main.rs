@@ -10,4 +10,7 @@ mod canary;
 mod command;
 mod key_changes;
 mod keys;
+mod named_keys;
+mod padding;
+mod sealed_destinations;
 mod transport;
