@@ -53,7 +53,7 @@ impl Admitted {
         let outcome = request.job.outcome().map_err(|error| job_refusal(&error))?;
         let rule = policy.rule_for(&request.requester, &request.job.to, &outcome).map_err(release_refusal)?;
         // A digest has one length, and the payload's own is known.
-        let pad = rule.pad && matches!(outcome.leaving, Leaving::Records(_) | Leaving::Open);
+        let pad = rule.pad && !matches!(outcome.leaving, Leaving::Bytes | Leaving::Digest(_));
         if request.job.keys().into_iter().any(|name| !policy.keys.contains_key(name)) {
             return Err(ErrorCode::KeyUnknown.into());
         }

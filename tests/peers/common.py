@@ -40,17 +40,32 @@ class Simulator:
         self._folder = tempfile.TemporaryDirectory(prefix="adyton-peers-")
         self.folder = self._folder.name
         self.state = os.path.join(self.folder, "state")
+        self._start()
+        return self
+
+    def _start(self):
         self._process = subprocess.Popen(
             [self.binary, "--state", self.state, "--json", "up"], stdout=subprocess.PIPE, text=True
         )
         line = self._process.stdout.readline()
         self.info = json.loads(line)
-        return self
 
-    def __exit__(self, *_):
+    def _stop(self):
         self._process.terminate()
         self._process.wait(timeout=60)
+
+    def __exit__(self, *_):
+        self._stop()
         self._folder.cleanup()
+
+    def restart(self, edit):
+        """Starts again in the same folder, under the policy that `edit` makes of the present one."""
+        self._stop()
+        with open(self.info["policy"], encoding="utf-8") as file:
+            policy = edit(file.read())
+        with open(self.info["policy"], "w", encoding="utf-8") as file:
+            file.write(policy)
+        self._start()
 
     def use_from_aws_clients(self, profile):
         """Points AWS clients made in this process from now on at the local KMS."""
