@@ -217,11 +217,15 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, CborError> {
 /// [`MessageError`].
 pub fn decode<M: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<M, MessageError> {
     match bytes {
-        // An array of two whose first item is a small integer: any version's messages begin so.
-        [0x82, version @ 0..=23, ..] if *version != PROTOCOL_VERSION => Err(MessageError::Version(*version)),
+        // An array of two whose first item is a byte in its shortest form: any version's messages begin so.
+        [0x82, version @ 0..=23, ..] | [0x82, 0x18, version @ 24..=0xff, ..]
+            if *version != PROTOCOL_VERSION =>
+        {
+            Err(MessageError::Version(*version))
+        }
         _ => {
-            let (_, message): (u8, M) = cbor::decode(bytes)?;
-            Ok(message)
+            let (version, message): (u8, M) = cbor::decode(bytes)?;
+            if version == PROTOCOL_VERSION { Ok(message) } else { Err(MessageError::Version(version)) }
         }
     }
 }
