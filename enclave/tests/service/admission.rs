@@ -21,6 +21,7 @@ async fn verdict(running: &Running, request: &Request) -> ErrorCode {
 /// What an admitted request with an empty payload ends in.
 const ADMITTED: ErrorCode = ErrorCode::HeaderMalformed;
 
+// K-10
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_none_is_malformed() {
     let running = World::new().serve().await;

@@ -108,7 +108,7 @@ async fn verdict(running: &Running, issued: u64, expires: u64) -> ErrorCode {
     running.submit(request.sign(&key(1)).unwrap()).await.code
 }
 
-// C-3
+// C-3, C-4
 #[tokio::test(start_paused = true)]
 async fn the_clock_follows_the_device_forwards_and_says_by_how_much() {
     let running = serve_with_cache().await;
@@ -131,7 +131,7 @@ async fn the_clock_follows_the_device_forwards_and_says_by_how_much() {
     assert_eq!(running.world.events.count(Event::ClockCorrected(1001)), 1);
 }
 
-// C-3
+// C-3, C-4
 #[tokio::test(start_paused = true)]
 async fn the_clock_does_not_follow_the_device_back_and_says_so() {
     let running = serve_with_cache().await;
