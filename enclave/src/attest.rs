@@ -8,7 +8,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use adyton_shared::id::{EnclaveId, Nonce, PolicyDigest, Sha256Digest};
+use adyton_shared::id::{EnclaveId, Nonce, PolicyDigest, SealingKey, Sha256Digest};
 use adyton_shared::statement::{Purpose, Statement};
 use aws_nitro_enclaves_nsm_api::api::{AttestationDoc, Request, Response};
 use serde::Deserialize;
@@ -34,6 +34,17 @@ pub enum ChallengeError {
     Attest(AttestError),
 }
 
+/// What an identity document says of an enclave.
+#[derive(Debug, Clone, Copy)]
+pub struct Identified {
+    /// The key that signs receipts: the statement's subject.
+    pub id: EnclaveId,
+    /// The key that requests are sealed to: the document's `public_key`.
+    pub sealing: SealingKey,
+    /// The measured policy.
+    pub policy: PolicyDigest,
+}
+
 /// The one way to the NSM's attestation.
 pub struct Attester {
     nsm: Arc<dyn Nsm>,
@@ -53,37 +64,32 @@ impl Attester {
         }
     }
 
-    /// A document that names the enclave's id; with a nonce it answers a challenge.
+    /// A document that names the enclave's keys; with a nonce it answers a challenge.
     ///
     /// # Errors
     /// [`AttestError`].
     pub async fn identity(
         &self,
-        id: EnclaveId,
-        policy: PolicyDigest,
+        identified: Identified,
         nonce: Option<Vec<u8>>,
     ) -> Result<Vec<u8>, AttestError> {
+        let Identified { id, sealing, policy } = identified;
         let statement = Statement { purpose: Purpose::Identity, subject: *id.as_bytes(), policy };
-        self.document(statement.to_bytes(), id.as_bytes().to_vec(), nonce).await
+        self.document(statement.to_bytes(), sealing.as_bytes().to_vec(), nonce).await
     }
 
     /// Answers a challenge from outside.
     ///
     /// # Errors
     /// [`ChallengeError`].
-    pub async fn challenge(
-        &self,
-        id: EnclaveId,
-        policy: PolicyDigest,
-        nonce: &Nonce,
-    ) -> Result<Vec<u8>, ChallengeError> {
+    pub async fn challenge(&self, identified: Identified, nonce: &Nonce) -> Result<Vec<u8>, ChallengeError> {
         if !self.rate.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(ChallengeError::Attest(AttestError::Limited));
         }
         if !self.nonces.lock().unwrap_or_else(PoisonError::into_inner).is_new(nonce) {
             return Err(ChallengeError::NonceReused);
         }
-        self.identity(id, policy, Some(nonce.as_bytes().to_vec())).await.map_err(ChallengeError::Attest)
+        self.identity(identified, Some(nonce.as_bytes().to_vec())).await.map_err(ChallengeError::Attest)
     }
 }
 
@@ -192,8 +198,9 @@ mod tests {
         }
     }
 
-    const ID: EnclaveId = EnclaveId::new([1; 32]);
     const POLICY: PolicyDigest = PolicyDigest::new([2; 48]);
+    const WHO: Identified =
+        Identified { id: EnclaveId::new([1; 32]), sealing: SealingKey::new([3; 32]), policy: POLICY };
 
     fn nonce(n: u8) -> Nonce {
         vec![n; 16].try_into().unwrap()
@@ -203,11 +210,11 @@ mod tests {
     #[tokio::test]
     async fn answers_a_nonce_once_and_attests_to_nothing_but_a_statement() {
         let attester = Attester::new(Arc::new(Echo));
-        let user_data = attester.challenge(ID, POLICY, &nonce(1)).await.unwrap();
+        let user_data = attester.challenge(WHO, &nonce(1)).await.unwrap();
         let statement = Statement { purpose: Purpose::Identity, subject: [1; 32], policy: POLICY };
         assert_eq!(Statement::parse(&user_data), Ok(statement));
-        assert_eq!(attester.challenge(ID, POLICY, &nonce(1)).await, Err(ChallengeError::NonceReused));
-        assert!(attester.challenge(ID, POLICY, &nonce(2)).await.is_ok());
+        assert_eq!(attester.challenge(WHO, &nonce(1)).await, Err(ChallengeError::NonceReused));
+        assert!(attester.challenge(WHO, &nonce(2)).await.is_ok());
     }
 
     /// Says that it works, and works until it is told to end.
@@ -228,13 +235,13 @@ mod tests {
         let nsm = Arc::new(Held(tokio::sync::Notify::new(), Mutex::new(held)));
         let attester = Attester::new(Arc::clone(&nsm) as Arc<dyn Nsm>);
         tokio::select! {
-            _ = attester.identity(ID, POLICY, None) => panic!("it has not ended"),
+            _ = attester.identity(WHO, None) => panic!("it has not ended"),
             () = nsm.0.notified() => {}
         }
         assert_eq!(attester.device.available_permits(), 0, "the device still works for who has left");
         end.send(()).unwrap();
         end.send(()).unwrap();
-        assert!(attester.identity(ID, POLICY, None).await.is_ok());
+        assert!(attester.identity(WHO, None).await.is_ok());
         assert_eq!(attester.device.available_permits(), 1);
     }
 
@@ -244,13 +251,13 @@ mod tests {
         let attester = Attester::new(Arc::new(Echo));
         let mut answered = 0;
         for n in 0..200 {
-            answered += u32::from(attester.challenge(ID, POLICY, &nonce(n)).await.is_ok());
+            answered += u32::from(attester.challenge(WHO, &nonce(n)).await.is_ok());
         }
         assert_eq!(answered, 20);
-        let limited = attester.challenge(ID, POLICY, &nonce(201)).await;
+        let limited = attester.challenge(WHO, &nonce(201)).await;
         assert_eq!(limited, Err(ChallengeError::Attest(AttestError::Limited)));
-        assert!(attester.identity(ID, POLICY, None).await.is_ok());
+        assert!(attester.identity(WHO, None).await.is_ok());
         tokio::time::advance(Duration::from_millis(50)).await;
-        assert!(attester.challenge(ID, POLICY, &nonce(202)).await.is_ok());
+        assert!(attester.challenge(WHO, &nonce(202)).await.is_ok());
     }
 }

@@ -1,15 +1,18 @@
-//! The enclave's identity: its receipt key, and the document that vouches for it.
+//! The enclave's identity: its receipt key, the key that requests are sealed to, and the document
+//! that vouches for both.
 //!
-//! The key is made at start and never stored (T-1). The document is renewed every few minutes,
+//! The keys are made at start and never stored (T-1). The document is renewed every few minutes,
 //! long before the certificate that signed it can expire (T-7), and each renewal corrects the clock.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use adyton_shared::id::{EnclaveId, PolicyDigest};
+use adyton_shared::message::SealedRequest;
+use adyton_shared::sealed_request::{OpenedRequest, OpeningKey, SealError};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use tokio::time::{Duration, Instant};
 
-use crate::attest::{Attester, own_document_time};
+use crate::attest::{Attester, Identified, own_document_time};
 use crate::clock::{Correction, EnclaveClock};
 use crate::event::{Event, Events};
 use crate::platform::{AttestError, TimeSource};
@@ -21,10 +24,11 @@ const MAX_AGE: Duration = Duration::from_mins(30);
 /// A clock difference below this is the time that the device took, in milliseconds.
 const NOTABLE_DRIFT_MS: u64 = 1000;
 
-/// The receipt key and its document.
+/// The enclave's keys and their document.
 pub struct Identity {
     id: EnclaveId,
     key: Ed25519KeyPair,
+    opening: OpeningKey,
     policy: PolicyDigest,
     current: RwLock<Current>,
 }
@@ -35,7 +39,7 @@ struct Current {
 }
 
 impl Identity {
-    /// Makes a key and has it attested; starts the clock by the document's time.
+    /// Makes the keys and has them attested; starts the clock by the document's time.
     ///
     /// # Errors
     /// [`AttestError`].
@@ -45,10 +49,24 @@ impl Identity {
     ) -> Result<(Self, EnclaveClock), AttestError> {
         let key = Ed25519KeyPair::generate().map_err(|_| AttestError::Unavailable)?;
         let id = EnclaveId::try_from(key.public_key().as_ref()).map_err(|_| AttestError::Unavailable)?;
-        let document = attester.identity(id, policy, None).await?;
+        let opening = OpeningKey::generate().map_err(|_| AttestError::Unavailable)?;
+        let document = attester.identity(Identified { id, sealing: opening.public(), policy }, None).await?;
         let clock = EnclaveClock::starting_at(own_document_time(&document)?);
         let current = RwLock::new(Current { document: document.into(), at: Instant::now() });
-        Ok((Self { id, key, policy, current }, clock))
+        Ok((Self { id, key, opening, policy, current }, clock))
+    }
+
+    /// What identity documents say.
+    pub fn identified(&self) -> Identified {
+        Identified { id: self.id, sealing: self.opening.public(), policy: self.policy }
+    }
+
+    /// Opens a request that was sealed to this run of the enclave.
+    ///
+    /// # Errors
+    /// [`SealError::Unopenable`].
+    pub fn open(&self, sealed: &SealedRequest) -> Result<OpenedRequest, SealError> {
+        self.opening.open(self.id, sealed)
     }
 
     /// The enclave's id.
@@ -91,7 +109,7 @@ impl Identity {
         events: &dyn Events,
     ) -> Result<(), AttestError> {
         let before = clock.unix_millis();
-        let document = attester.identity(self.id, self.policy, None).await?;
+        let document = attester.identity(self.identified(), None).await?;
         let time = own_document_time(&document)?;
         // The NSM read its time at some moment since `before`; only what lies outside is drift.
         let waited = clock.unix_millis().saturating_sub(before);

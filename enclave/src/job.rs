@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::admit::Admitted;
 use crate::boot::Enclave;
 use crate::payload::Payload;
+use crate::reply::Answer;
 
 /// Serves one signed request whose payload follows in `input`.
 ///
@@ -21,6 +22,7 @@ use crate::payload::Payload;
 pub async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     enclave: &Enclave,
     request: &[u8],
+    answer: Answer,
     input: &mut FrameReader<R>,
     output: &mut FrameWriter<W>,
 ) -> Result<(), Refusal> {
@@ -32,5 +34,5 @@ pub async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let gate = opened.gate(enclave, output).await?;
     let computed = opened.compute(enclave, payload, gate).await?;
     let released = computed.release(enclave);
-    released.reply(enclave, output).await
+    released.reply(enclave, answer, output).await
 }

@@ -3,6 +3,7 @@
 use adyton_shared::ErrorCode;
 use adyton_shared::frame::{FrameWriter, Kind};
 use adyton_shared::message::{self, Done, FromEnclave, Refusal};
+use adyton_shared::sealed_request::ReplyKey;
 use serde_bytes::ByteBuf;
 use tokio::io::AsyncWrite;
 
@@ -10,6 +11,27 @@ use crate::boot::Enclave;
 use crate::event::Event;
 use crate::platform::AttestError;
 use crate::release::Released;
+
+/// Who can read the answer: as its request came, so it leaves.
+#[derive(Debug)]
+pub enum Answer {
+    /// Whoever carries it.
+    Open,
+    /// Who sealed the request.
+    Sealed(ReplyKey),
+}
+
+impl Answer {
+    fn message(self, done: Done) -> Result<FromEnclave, Refusal> {
+        match self {
+            Self::Open => Ok(FromEnclave::Done(done)),
+            Self::Sealed(key) => {
+                let sealed = key.seal(&done).map_err(|_| ErrorCode::Internal)?;
+                Ok(FromEnclave::SealedDone { sealed: ByteBuf::from(sealed) })
+            }
+        }
+    }
+}
 
 impl Released {
     /// Ends the job well.
@@ -20,6 +42,7 @@ impl Released {
     pub async fn reply<W: AsyncWrite + Unpin>(
         self,
         enclave: &Enclave,
+        answer: Answer,
         frames: &mut FrameWriter<W>,
     ) -> Result<(), Refusal> {
         let Self { key, receipt } = self;
@@ -27,7 +50,7 @@ impl Released {
         let signed =
             receipt.sign(enclave.identity.key(), document.to_vec()).map_err(|_| ErrorCode::Internal)?;
         frames.queue(Kind::End, &[]).map_err(|error| ErrorCode::from(&error))?;
-        send(frames, &FromEnclave::Done(Done { key, receipt: ByteBuf::from(signed) })).await?;
+        send(frames, &answer.message(Done { key, receipt: ByteBuf::from(signed) })?).await?;
         enclave
             .events
             .emit(Event::JobDone { records_in: receipt.records_in, input_bytes: receipt.input_bytes });

@@ -12,6 +12,7 @@ use std::task::Poll;
 use adyton_shared::ErrorCode;
 use adyton_shared::frame::{Deadlines, FrameError, FrameReader, FrameWriter, Kind};
 use adyton_shared::message::{self, FromEnclave, Refusal, ToEnclave};
+use adyton_shared::sealed_request::OpenedRequest;
 use serde_bytes::ByteBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -23,7 +24,7 @@ use crate::boot::Enclave;
 use crate::event::Event;
 use crate::job;
 use crate::platform::{Listen, Stream};
-use crate::reply::{attest_code, send};
+use crate::reply::{Answer, attest_code, send};
 
 /// Conversations at once. Each holds a descriptor and at least 8 KiB.
 const MAX_CONVERSATIONS: usize = 256;
@@ -124,14 +125,21 @@ async fn serve_one<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         ToEnclave::Attest { nonce } => {
             let document = enclave
                 .attester
-                .challenge(enclave.identity.id(), enclave.policy.digest, &nonce)
+                .challenge(enclave.identity.identified(), &nonce)
                 .await
                 .map_err(challenge_code)?;
             send(output, &FromEnclave::Document { document: ByteBuf::from(document) }).await?;
         }
         ToEnclave::Job { request } => {
             input.set_deadlines(PAYLOAD_DEADLINES);
-            job::run(enclave, &request, input, output).await?;
+            job::run(enclave, &request, Answer::Open, input, output).await?;
+        }
+        ToEnclave::SealedJob(sealed) => {
+            input.set_deadlines(PAYLOAD_DEADLINES);
+            // Whether key, binding or bytes are wrong is one code.
+            let OpenedRequest { signed, reply } =
+                enclave.identity.open(&sealed).map_err(|_| ErrorCode::SealedRequestUnopenable)?;
+            job::run(enclave, &signed, Answer::Sealed(reply), input, output).await?;
         }
     }
     Ok(true)

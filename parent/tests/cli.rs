@@ -53,8 +53,8 @@ impl Scratch {
         if !self.path("billing.key").exists() {
             assert_eq!(self.run(&["requester", "new", "--name", "billing", "-o", "billing.key"]).status, 0);
         }
-        let flags =
-            "--as billing --requester-key billing.key --root aws --any-image --enclave unix:none.sock";
+        let flags = "--as billing --requester-key billing.key --root aws --any-image --plain-request \
+                     --enclave unix:none.sock";
         flags.split(' ').map(str::to_owned).collect()
     }
 

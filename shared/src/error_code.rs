@@ -96,6 +96,8 @@ codes! {
     BudgetMemoryFull = 212, "budget_memory_full", "too many requesters and objects are counted for aggregates", "the memory is emptied when the enclave starts";
     /// A step needs a named key that the policy does not define.
     KeyUnknown = 213, "key_unknown", "a step needs a key that the policy does not name", "`[keys]` in policy.toml lists named keys";
+    /// A sealed request is not sealed to this enclave's key, or was changed on the way.
+    SealedRequestUnopenable = 214, "sealed_request_unopenable", "the sealed request was not sealed to this enclave, or was changed on the way", "attest again: the enclave may have been restarted";
 
     // 3xx: unlock
     /// The payload's header is not an AWS Encryption SDK header.

@@ -109,6 +109,10 @@ digest_type!(
     EnclaveId, 32, "enclave id"
 );
 digest_type!(
+    /// The X25519 key that requests to one run of an enclave are sealed to; in its identity document (S-12).
+    SealingKey, 32, "sealing key"
+);
+digest_type!(
     /// A SHA-256 digest.
     Sha256Digest, 32, "SHA-256 digest"
 );

@@ -34,6 +34,7 @@ pub mod policy;
 pub mod receipt;
 pub mod request;
 pub mod result;
+pub mod sealed_request;
 pub mod secret;
 pub mod statement;
 

@@ -9,6 +9,12 @@ pub const MAX_FRAME_BYTES: u32 = 256 * 1024;
 /// Longest control message, in bytes: a signed request with a job of [`MAX_JOB_BYTES`] and its envelope.
 pub const MAX_CONTROL_BYTES: u32 = 96 * 1024;
 
+/// Sealed requests and their answers come in multiples of this, in bytes: their exact length would tell of the content.
+pub const SEALED_SIZE_CLASS_BYTES: usize = 1024;
+
+/// Longest padded content of a sealed request or answer, in bytes: with key, tag and encoding it fits a control message.
+pub const MAX_SEALED_REQUEST_BYTES: usize = 95 * 1024;
+
 /// Longest job definition inside a request, in bytes.
 pub const MAX_JOB_BYTES: usize = 64 * 1024;
 

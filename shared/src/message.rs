@@ -3,6 +3,7 @@
 //! ```text
 //! port 5000, the parent opens:    Attest → Document | Refused
 //!                                 Job, data…, end → data…, end, Done | Refused
+//!                                 SealedJob, data…, end → data…, end, SealedDone | Refused
 //! port 8001, the enclave opens:   Want → Credentials | Unavailable
 //! port 8002, the enclave opens:   Wrapped → Wrapped | Missing
 //! ```
@@ -47,6 +48,19 @@ pub enum ToEnclave {
         /// The signed request, see [`crate::request`].
         request: ByteBuf,
     },
+    /// Starts a job whose request the parent cannot read; the payload follows in data frames.
+    SealedJob(SealedRequest),
+}
+
+/// A signed request, sealed to one enclave, see [`crate::sealed_request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedRequest {
+    /// The sender's ephemeral X25519 key (RFC 9180 §4, `enc`).
+    #[serde(with = "serde_bytes")]
+    pub encapsulated: [u8; 32],
+    /// The ciphertext with its tag.
+    pub sealed: ByteBuf,
 }
 
 /// What the enclave answers.
@@ -60,6 +74,11 @@ pub enum FromEnclave {
     },
     /// The job is done; only now can the result be read.
     Done(Done),
+    /// The same in answer to a sealed request: only its sender can read it.
+    SealedDone {
+        /// [`Done`] under the request's reply key, see [`crate::sealed_request::ReplyKey`].
+        sealed: ByteBuf,
+    },
     /// The enclave refuses; nothing was let out.
     Refused(Refusal),
 }
@@ -241,6 +260,15 @@ mod tests {
         let golden = [b"\x82\x01\xa1\x66attest\xa1\x65nonce\x50".as_slice(), &[7; 16]].concat();
         assert_eq!(bytes, golden);
         assert_eq!(decode::<ToEnclave>(&bytes), Ok(attest));
+        let sealed = SealedRequest { encapsulated: [7; 32], sealed: ByteBuf::from(vec![9; 2]) };
+        let bytes = encode(&ToEnclave::SealedJob(sealed.clone())).unwrap();
+        let golden = [
+            &b"\x82\x01\xa1\x6asealed_job\xa2\x6cencapsulated\x58\x20"[..],
+            &[7; 32],
+            b"\x66sealed\x42\x09\x09",
+        ];
+        assert_eq!(bytes, golden.concat());
+        assert_eq!(decode::<ToEnclave>(&bytes), Ok(ToEnclave::SealedJob(sealed)));
         let refused = FromEnclave::Refused(ErrorCode::Busy.into());
         let bytes = encode(&refused).unwrap();
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use adyton_enclave::boot::BootError;
 use adyton_enclave::platform::AttestError;
-use adyton_shared::id::PolicyDigest;
+use adyton_shared::id::{PolicyDigest, SealingKey};
 use adyton_shared::statement::{Purpose, Statement};
 
 use crate::world::{Attests, Files, Register, ScriptedNsm, World, parsed};
@@ -100,7 +100,9 @@ async fn the_first_document_names_the_id_and_the_policy_and_answers_nobody() {
     assert_eq!(done.receipt.policy, PolicyDigest::of(running.world.policy.as_bytes()));
     let document = parsed(&done.document);
     assert_eq!(document.nonce, None);
-    assert_eq!(document.public_key.unwrap(), running.id.as_bytes());
+    // The key that requests are sealed to, which is another than the one that signs.
+    let sealing = SealingKey::try_from(document.public_key.unwrap().as_slice()).unwrap();
+    assert_ne!(sealing.as_bytes(), running.id.as_bytes());
     let policy = done.receipt.policy;
     let statement = Statement { purpose: Purpose::Identity, subject: *running.id.as_bytes(), policy };
     assert_eq!(Statement::parse(&document.user_data.unwrap()), Ok(statement));

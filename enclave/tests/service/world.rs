@@ -21,6 +21,7 @@ use adyton_shared::message::{self, CREDENTIALS_PORT, FromEnclave, FromParent, KM
 use adyton_shared::receipt::{Receipt, UnverifiedReceipt};
 use adyton_shared::request::Request;
 use adyton_shared::result::ResultOpener;
+use adyton_shared::statement::Statement;
 use adyton_shared::{DataKey, EncryptionContext, ErrorCode};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use aws_nitro_enclaves_nsm_api::api::{
@@ -413,7 +414,7 @@ impl Running {
         let mut talk = self.dial();
         talk.say(&ToEnclave::Attest { nonce: vec![0xFF; 32].try_into().unwrap() }).await;
         let FromEnclave::Document { document } = talk.hear().await else { panic!("no document") };
-        EnclaveId::try_from(parsed(&document).public_key.unwrap().as_slice()).unwrap()
+        named(&parsed(&document))
     }
 
     /// A good request that expires in a minute.
@@ -538,7 +539,9 @@ async fn finish(reader: &mut FrameReader<ReadHalf<Stream>>, id: JobId) -> Result
     let done = match message::decode(&bytes).unwrap() {
         FromEnclave::Done(done) => done,
         FromEnclave::Refused(refusal) => return Err(refusal),
-        other @ FromEnclave::Document { .. } => panic!("no end of a job: {other:?}"),
+        other @ (FromEnclave::Document { .. } | FromEnclave::SealedDone { .. }) => {
+            panic!("no end of a job: {other:?}")
+        }
     };
     let mut opener = ResultOpener::new(&done.key, id).unwrap();
     let mut output = Vec::new();
@@ -547,8 +550,8 @@ async fn finish(reader: &mut FrameReader<ReadHalf<Stream>>, id: JobId) -> Result
     }
     let receipt = UnverifiedReceipt::parse(&done.receipt).unwrap();
     let document = receipt.document().to_vec();
-    let AttestationDoc { public_key, timestamp: document_ms, .. } = parsed(&document);
-    let enclave = EnclaveId::try_from(public_key.unwrap().as_slice()).unwrap();
+    let attested = parsed(&document);
+    let (enclave, document_ms) = (named(&attested), attested.timestamp);
     Ok(Finished { output, receipt: receipt.verify(&enclave).unwrap(), document, document_ms })
 }
 
@@ -601,4 +604,9 @@ pub(crate) fn message(plaintext: &[u8]) -> Vec<u8> {
     }
     sealer.finish(last, &mut message).unwrap();
     message
+}
+
+/// The enclave that a document names.
+fn named(document: &AttestationDoc) -> EnclaveId {
+    EnclaveId::new(Statement::parse(document.user_data.as_ref().unwrap()).unwrap().subject)
 }

@@ -47,6 +47,7 @@ impl From<ClientError> for Failure {
             ClientError::Refused(_)
             | ClientError::Attestation(_)
             | ClientError::NotAnIdentity
+            | ClientError::OtherEnclave
             | ClientError::Receipt(_)
             | ClientError::ReceiptMismatch(_)
             | ClientError::ResultTampered => Exit::Refused,

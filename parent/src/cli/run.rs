@@ -12,12 +12,14 @@ use tokio::io::AsyncRead;
 
 use super::attest::address;
 use super::config::ClientConfig;
-use super::failure::{bad_file, no_enclave, usage};
+use super::failure::{bad_file, failed_with, no_enclave, usage};
 use super::output::Target;
 use super::trust::TrustArgs;
 use super::{job_file, receipt, requester};
 use crate::address::EnclaveAddress;
-use crate::client::{Claims, Conversation, SealedResult, Upload, challenge, sign_request, verify_receipt};
+use crate::client::{
+    Claims, Conversation, Order, SealedResult, Upload, challenge, seal_request, sign_request, verify_receipt,
+};
 use crate::dial::dial;
 use crate::exit::{Exit, Failure};
 
@@ -27,8 +29,10 @@ use crate::exit::{Exit, Failure};
   cat customers.enc | adyton run digest.toml - -o - --tenant acme --object customers
   adyton run --check mask.toml
 
-The enclave is challenged and its measurements are compared before anything is sent. The result
-appears under its name only after the receipt has been verified; an interrupted run leaves nothing.
+The enclave is challenged and its measurements are compared before anything is sent. The request is
+sealed to the key in its document, and the answer to this command, so that job, claims and receipt stay
+from who carries them. The result appears under its name only after the receipt has been verified; an
+interrupted run leaves nothing.
 
 EXIT CODES:
   see `adyton --help`")]
@@ -70,9 +74,22 @@ pub(super) struct RunArgs {
     enclave: Option<EnclaveAddress>,
     #[command(flatten)]
     trust: TrustArgs,
+    #[command(flatten)]
+    form: FormArgs,
     /// Where the receipt goes; OUTPUT.receipt if not given and the output is a file.
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
+}
+
+/// How the request goes out.
+#[derive(Debug, Args)]
+struct FormArgs {
+    /// Seal the request to the enclave. This is the default.
+    #[arg(long, conflicts_with = "plain_request")]
+    sealed: bool,
+    /// Send the request in the open: whoever carries it reads job, claims and receipt. For debugging.
+    #[arg(long)]
+    plain_request: bool,
 }
 
 pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
@@ -101,6 +118,14 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
     let receipt_target = receipt_target(receipt.clone(), &target, *force)?;
     let (name, key) = who(requester.clone(), requester_key.clone(), &config)?;
     let trust = trust.clone().resolve(&config)?;
+    if trust.any_image && !arguments.form.plain_request {
+        return Err(failed_with(
+            Exit::Refused,
+            "with --any-image the request would be sealed to whoever answers",
+            "give the expected measurements with --pcr, or send the request in the open with --plain-request",
+        )
+        .code("no_expectations"));
+    }
     let claimed = claims(&arguments)?;
     let (payload, length) = open(input).await?;
     let address = address(enclave.clone(), &config)?;
@@ -109,10 +134,15 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
         Conversation::new(dial(&address, JOB_PORT).await.map_err(|error| no_enclave(&address, &error))?);
     let enclave = challenge(&mut conversation, &trust.anchor, &trust.expectations).await?;
     let (request, signed) = sign_request(enclave.id, &name, &key, claimed, job)?;
+    let order = if arguments.form.plain_request {
+        Order::from(signed)
+    } else {
+        seal_request(&enclave, &request, &signed)?
+    };
     let bar = progress(length, json);
     let mut tell = |sent| bar.set_position(sent);
     let upload = Upload { payload, hash: true, progress: &mut tell };
-    let sent = conversation.job(signed, upload, SealedResult::in_folder(&target.folder())).await;
+    let sent = conversation.job(order, upload, SealedResult::in_folder(&target.folder())).await;
     bar.finish_and_clear();
     let sent = sent?;
 

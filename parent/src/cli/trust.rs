@@ -33,6 +33,8 @@ pub(super) struct TrustArgs {
 pub(super) struct Trust {
     pub(super) anchor: TrustAnchor,
     pub(super) expectations: Expectations,
+    /// Whether the documents of any image pass.
+    pub(super) any_image: bool,
 }
 
 fn parse_pcr(text: &str) -> Result<(u8, [u8; 48]), String> {
@@ -94,7 +96,7 @@ impl TrustArgs {
             })?
         };
         let expectations = if allow_debug { expectations.danger_allow_debug() } else { expectations };
-        Ok(Trust { anchor, expectations })
+        Ok(Trust { anchor, expectations, any_image })
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use adyton_shared::frame::{Deadlines, FrameError, FrameReader, FrameWriter, Kind};
 use adyton_shared::id::{Nonce, Sha256Digest};
 use adyton_shared::limits::MAX_FRAME_BYTES;
-use adyton_shared::message::{self, Done, FromEnclave, ToEnclave};
+use adyton_shared::message::{self, Done, FromEnclave, SealedRequest, ToEnclave};
+use adyton_shared::sealed_request::ReplyKey;
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_bytes::ByteBuf;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf, WriteHalf};
@@ -32,6 +33,35 @@ const UPLOAD_FRAME_BYTES: usize = MAX_FRAME_BYTES as usize;
 pub struct Conversation<S> {
     input: FrameReader<ReadHalf<S>>,
     output: FrameWriter<WriteHalf<S>>,
+}
+
+/// A signed request as it goes out.
+#[derive(Debug)]
+pub enum Order {
+    /// In the open: who carries it reads the job and the claims.
+    Open(Vec<u8>),
+    /// Sealed by [`super::seal_request`].
+    Sealed {
+        /// What is sent.
+        sealed: SealedRequest,
+        /// Opens the answer.
+        reply: ReplyKey,
+    },
+}
+
+impl From<Vec<u8>> for Order {
+    fn from(signed: Vec<u8>) -> Self {
+        Self::Open(signed)
+    }
+}
+
+impl Order {
+    fn split(self) -> (ToEnclave, Option<ReplyKey>) {
+        match self {
+            Self::Open(signed) => (ToEnclave::Job { request: ByteBuf::from(signed) }, None),
+            Self::Sealed { sealed, reply } => (ToEnclave::SealedJob(sealed), Some(reply)),
+        }
+    }
 }
 
 /// A payload to send.
@@ -73,7 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         match heard.map_err(|_| FrameError::Deadline(ANSWER_DEADLINE))?? {
             FromEnclave::Document { document } => Ok(document.into_vec()),
             FromEnclave::Refused(refusal) => Err(ClientError::Refused(refusal)),
-            FromEnclave::Done(_) => Err(ClientError::UnexpectedMessage),
+            FromEnclave::Done(_) | FromEnclave::SealedDone { .. } => Err(ClientError::UnexpectedMessage),
         }
     }
 
@@ -84,15 +114,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     /// [`ClientError`]. The conversation is over then.
     pub async fn job<R: AsyncRead + Unpin>(
         &mut self,
-        request: Vec<u8>,
+        request: impl Into<Order>,
         upload: Upload<'_, R>,
         result: SealedResult,
     ) -> Result<Sent, ClientError> {
         let Self { input, output } = self;
+        let (request, reply) = request.into().split();
         let (moved, mut activity) = watch::channel(());
-        let mut sending = std::pin::pin!(send(output, request, upload, &moved));
+        let mut sending = std::pin::pin!(send(output, &request, upload, &moved));
         let mut sent = None;
-        let mut receiving = std::pin::pin!(receive(input, result, &moved));
+        let mut receiving = std::pin::pin!(receive(input, reply, result, &moved));
         let mut silence =
             std::pin::pin!(async { while let Ok(Ok(())) = timeout(SILENCE, activity.changed()).await {} });
         let (done, result) = loop {
@@ -139,13 +170,12 @@ type Digested = (Option<Sha256Digest>, u64);
 
 async fn send<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     output: &mut FrameWriter<W>,
-    request: Vec<u8>,
+    request: &ToEnclave,
     upload: Upload<'_, R>,
     moved: &watch::Sender<()>,
 ) -> Result<Digested, ClientError> {
     let Upload { mut payload, hash, progress } = upload;
-    let job = ToEnclave::Job { request: ByteBuf::from(request) };
-    let bytes = message::encode(&job).map_err(message::MessageError::from)?;
+    let bytes = message::encode(request).map_err(message::MessageError::from)?;
     output.queue(Kind::Control, &bytes)?;
     let mut digest = hash.then(|| Context::new(&SHA256));
     let mut total: u64 = 0;
@@ -195,6 +225,7 @@ async fn fill<R: AsyncRead + Unpin>(input: &mut R, buffer: &mut Vec<u8>) -> std:
 
 async fn receive<R: AsyncRead + Unpin>(
     input: &mut FrameReader<R>,
+    mut reply: Option<ReplyKey>,
     mut result: SealedResult,
     moved: &watch::Sender<()>,
 ) -> Result<(Done, SealedResult), ClientError> {
@@ -210,9 +241,15 @@ async fn receive<R: AsyncRead + Unpin>(
             Ok(Kind::End) if !ended => ended = true,
             Ok(Kind::Data | Kind::End) => return Err(ClientError::UnexpectedMessage),
             Ok(Kind::Control) => match message::decode(&frame)? {
-                FromEnclave::Done(done) if ended => return Ok((done, result)),
+                // As the request went out, so the answer comes back.
+                FromEnclave::Done(done) if ended && reply.is_none() => return Ok((done, result)),
+                FromEnclave::SealedDone { sealed } if ended => {
+                    let key = reply.take().ok_or(ClientError::UnexpectedMessage)?;
+                    let done = key.open(&sealed).map_err(|_| ClientError::ResultTampered)?;
+                    return Ok((done, result));
+                }
                 FromEnclave::Refused(refusal) => return Err(ClientError::Refused(refusal)),
-                FromEnclave::Done(_) | FromEnclave::Document { .. } => {
+                FromEnclave::Done(_) | FromEnclave::SealedDone { .. } | FromEnclave::Document { .. } => {
                     return Err(ClientError::UnexpectedMessage);
                 }
             },

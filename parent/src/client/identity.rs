@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use adyton_shared::id::{EnclaveId, JobId, Nonce, PolicyDigest, RequesterName};
+use adyton_shared::id::{EnclaveId, JobId, Nonce, PolicyDigest, RequesterName, SealingKey};
 use adyton_shared::job::Job;
 use adyton_shared::request::Request;
+use adyton_shared::sealed_request::seal;
 use adyton_shared::statement::{Purpose, Statement};
 use adyton_verifier::attestation::{Document, Expectations, TrustAnchor, Verified, verify};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{ClientError, Conversation};
+use super::{ClientError, Conversation, Order};
 
 /// How old an answer to a challenge may be, and how far the clocks may differ.
 const MAX_AGE: Duration = Duration::from_mins(5);
@@ -24,6 +25,8 @@ const REQUEST_LIFE_SECONDS: u64 = 120;
 pub struct VerifiedEnclave {
     /// Its id: the key that signs its receipts.
     pub id: EnclaveId,
+    /// The key that requests to it are sealed to.
+    pub sealing_key: SealingKey,
     /// The policy that it runs under.
     pub policy: PolicyDigest,
     /// The document, verified.
@@ -47,20 +50,27 @@ pub async fn challenge<S: AsyncRead + AsyncWrite + Unpin>(
     let bytes = conversation.attest(wrapped).await?;
     let expectations = expectations.clone().nonce(&nonce)?.fresh(MAX_AGE, SKEW);
     let document = verify(&bytes, anchor, SystemTime::now().into(), &expectations)?;
-    let (id, policy) = identity(&document)?;
-    Ok(VerifiedEnclave { id, policy, document, bytes })
+    let Identity { id, sealing_key, policy } = identity(&document)?;
+    Ok(VerifiedEnclave { id, sealing_key, policy, document, bytes })
+}
+
+/// What an identity document says.
+pub(super) struct Identity {
+    pub(super) id: EnclaveId,
+    pub(super) sealing_key: SealingKey,
+    pub(super) policy: PolicyDigest,
 }
 
 /// What a document says about the enclave that it was made for.
-pub(super) fn identity(document: &Verified<Document>) -> Result<(EnclaveId, PolicyDigest), ClientError> {
+pub(super) fn identity(document: &Verified<Document>) -> Result<Identity, ClientError> {
     let user_data = document.user_data.as_deref().unwrap_or_default();
-    let statement = Statement::parse(user_data).map_err(|_| ClientError::NotAnIdentity)?;
+    let Statement { purpose, subject, policy } =
+        Statement::parse(user_data).map_err(|_| ClientError::NotAnIdentity)?;
     let key = document.public_key.as_deref().unwrap_or_default();
-    let id = EnclaveId::try_from(key).map_err(|_| ClientError::NotAnIdentity)?;
-    if statement.purpose == Purpose::Identity && statement.subject == *id.as_bytes() {
-        Ok((id, statement.policy))
-    } else {
-        Err(ClientError::NotAnIdentity)
+    let sealing_key = SealingKey::try_from(key).map_err(|_| ClientError::NotAnIdentity)?;
+    match purpose {
+        Purpose::Identity => Ok(Identity { id: EnclaveId::new(subject), sealing_key, policy }),
+        Purpose::Release => Err(ClientError::NotAnIdentity),
     }
 }
 
@@ -90,4 +100,21 @@ pub fn sign_request(
     };
     let signed = request.sign(key)?;
     Ok((request, signed))
+}
+
+/// Seals a signed request to the enclave that it names, so that nobody on the way reads it (S-12).
+///
+/// # Errors
+/// [`ClientError::OtherEnclave`] if the request is for another enclave than the one that was verified,
+/// [`ClientError::Seal`] if it is over a limit.
+pub fn seal_request(
+    enclave: &VerifiedEnclave,
+    request: &Request,
+    signed: &[u8],
+) -> Result<Order, ClientError> {
+    if request.enclave != enclave.id {
+        return Err(ClientError::OtherEnclave);
+    }
+    let (sealed, reply) = seal(signed, enclave.id, enclave.sealing_key)?;
+    Ok(Order::Sealed { sealed, reply })
 }

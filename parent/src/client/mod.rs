@@ -13,10 +13,11 @@ use adyton_shared::frame::FrameError;
 use adyton_shared::message::{MessageError, Refusal};
 use adyton_shared::receipt::ReceiptError;
 use adyton_shared::request::RequestError;
+use adyton_shared::sealed_request::SealError;
 use adyton_verifier::attestation::AttestationError;
 
-pub use conversation::{Conversation, Sent, Upload};
-pub use identity::{VerifiedEnclave, challenge, sign_request};
+pub use conversation::{Conversation, Order, Sent, Upload};
+pub use identity::{VerifiedEnclave, challenge, seal_request, sign_request};
 pub use receipt::{Claims, VerifiedReceipt, verify_receipt};
 pub use result::SealedResult;
 
@@ -45,6 +46,12 @@ pub enum ClientError {
     /// The request could not be signed.
     #[error("the request could not be made")]
     Request(#[from] RequestError),
+    /// The request could not be sealed.
+    #[error("the request could not be sealed")]
+    Seal(#[from] SealError),
+    /// The request names another enclave than the one whose document was verified.
+    #[error("the request is for another enclave than the one that answers")]
+    OtherEnclave,
     /// The attestation document is not one to trust.
     #[error("the attestation document is refused")]
     Attestation(#[from] AttestationError),
@@ -76,7 +83,8 @@ impl ClientError {
             }
             Self::Input(_) => "check the input file",
             Self::Spool(_) => "is there space in the output's folder, and may you write there?",
-            Self::Request(_) => "the job or the claims are over a limit",
+            Self::Request(_) | Self::Seal(_) => "the job or the claims are over a limit",
+            Self::OtherEnclave => "sign the request for the enclave that answers now",
             Self::Attestation(_) => "do not send data to this enclave unless you know why it differs",
             Self::NotAnIdentity => "is this an enclave of this project, and of the same release?",
             Self::Receipt(_) | Self::ReceiptMismatch(_) | Self::ResultTampered => {

@@ -6,7 +6,7 @@ use adyton_shared::receipt::{Receipt, UnverifiedReceipt};
 use adyton_verifier::attestation::{Document, Expectations, TrustAnchor, Verified, verify_archived};
 
 use super::ClientError;
-use super::identity::identity;
+use super::identity::{Identity, identity};
 
 const SKEW_MS: u64 = CLOCK_SKEW_SECONDS * 1000;
 
@@ -50,7 +50,7 @@ pub fn verify_receipt(
 ) -> Result<VerifiedReceipt, ClientError> {
     let unverified = UnverifiedReceipt::parse(bytes)?;
     let document = verify_archived(unverified.document(), anchor, expectations)?;
-    let (enclave, policy) = identity(&document)?;
+    let Identity { id: enclave, policy, .. } = identity(&document)?;
     let receipt = unverified.verify(&enclave)?;
     if receipt.policy != policy {
         return Err(ClientError::ReceiptMismatch("policy"));

@@ -8,6 +8,7 @@ use adyton_shared::frame::{FrameReader, FrameWriter, Kind};
 use adyton_shared::id::RequesterKey;
 use adyton_shared::message::{self, Done, FromEnclave, Refusal, ToEnclave};
 use adyton_shared::request::UnverifiedRequest;
+use adyton_shared::sealed_request::OpenedRequest;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_bytes::ByteBuf;
 use serde_json::Value;
@@ -131,7 +132,16 @@ async fn serve(
     let (mut frames, mut answers) = (FrameReader::new(read, DEADLINES), FrameWriter::new(write, DEADLINES));
     let mut bytes = Vec::new();
     while frames.next(&mut bytes).await.is_ok() {
-        let answer = match message::decode(&bytes).unwrap() {
+        let message = message::decode(&bytes).unwrap();
+        let (message, reply) = match message {
+            ToEnclave::SealedJob(sealed) => {
+                let OpenedRequest { signed, reply } = enclave.opening.open(enclave.id(), &sealed).unwrap();
+                (ToEnclave::Job { request: ByteBuf::from(signed.to_vec()) }, Some(reply))
+            }
+            other => (other, None),
+        };
+        let answer = match message {
+            ToEnclave::SealedJob(_) => unreachable!("opened above"),
             ToEnclave::Attest { nonce } => {
                 let document = enclave.document(Some(nonce.as_bytes().to_vec()));
                 FromEnclave::Document { document: ByteBuf::from(document) }
@@ -151,7 +161,13 @@ async fn serve(
                         answers.send(Kind::End, &[]).await.unwrap();
                         let receipt = receipt(&request, &payload, result);
                         let receipt = receipt.sign(&enclave.key, enclave.document(None)).unwrap();
-                        FromEnclave::Done(Done { key: sealer.finish(), receipt: ByteBuf::from(receipt) })
+                        let done = Done { key: sealer.finish(), receipt: ByteBuf::from(receipt) };
+                        match reply {
+                            Some(reply) => {
+                                FromEnclave::SealedDone { sealed: ByteBuf::from(reply.seal(&done).unwrap()) }
+                            }
+                            None => FromEnclave::Done(done),
+                        }
                     }
                     Plan::Refuse(refusal) => FromEnclave::Refused(*refusal),
                     Plan::Stall => {

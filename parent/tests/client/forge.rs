@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use adyton_shared::id::{EnclaveId, PolicyDigest};
+use adyton_shared::sealed_request::OpeningKey;
 use adyton_shared::statement::{Purpose, Statement};
 use adyton_verifier::attestation::{Expectations, TrustAnchor};
 use aws_lc_rs::rand::SystemRandom;
@@ -31,6 +32,8 @@ pub(crate) struct Forge {
 pub(crate) struct Enclave<'a> {
     forge: &'a Forge,
     pub(crate) key: Ed25519KeyPair,
+    /// Opens what is sealed to it.
+    pub(crate) opening: OpeningKey,
 }
 
 /// What a document says.
@@ -68,7 +71,11 @@ impl Forge {
     }
 
     pub(crate) fn enclave(&self) -> Enclave<'_> {
-        Enclave { forge: self, key: Ed25519KeyPair::generate().unwrap() }
+        Enclave {
+            forge: self,
+            key: Ed25519KeyPair::generate().unwrap(),
+            opening: OpeningKey::generate().unwrap(),
+        }
     }
 
     /// Signs a document as an NSM would.
@@ -109,7 +116,12 @@ impl Enclave<'_> {
     pub(crate) fn identity(&self, nonce: Option<Vec<u8>>) -> Says {
         let id = *self.id().as_bytes();
         let statement = Statement { purpose: Purpose::Identity, subject: id, policy: POLICY };
-        Says { statement: statement.to_bytes(), public_key: id.to_vec(), nonce, pcr0: 7 }
+        Says {
+            statement: statement.to_bytes(),
+            public_key: self.opening.public().as_bytes().to_vec(),
+            nonce,
+            pcr0: 7,
+        }
     }
 
     pub(crate) fn document(&self, nonce: Option<Vec<u8>>) -> Vec<u8> {

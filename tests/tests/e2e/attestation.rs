@@ -7,6 +7,7 @@ use adyton_shared::ErrorCode;
 use adyton_shared::frame::{Deadlines, FrameReader, FrameWriter, Kind};
 use adyton_shared::id::{EnclaveId, Nonce};
 use adyton_shared::message::{self, FromEnclave};
+use adyton_shared::statement::Statement;
 use adyton_simulator::enclave::{EnclaveConfig, launch};
 use adyton_simulator::nsm::SimulatedHost;
 use adyton_tests::client::{Requester, code, digest_job};
@@ -175,8 +176,8 @@ async fn an_enclave_in_debug_mode_gets_no_key_and_no_client() {
     // A client that does not look is refused by KMS.
     let nonce = Nonce::try_from(vec![7; 32]).expect("32 bytes");
     let document = Conversation::new(requester.dial().await).attest(nonce).await.expect("a document");
-    let key = parse_unverified(&document).expect("a document").public_key.expect("an id");
-    let id = EnclaveId::try_from(key.as_slice()).expect("an id");
+    let said = parse_unverified(&document).expect("a document").user_data.expect("a statement");
+    let id = EnclaveId::new(Statement::parse(&said).expect("a statement").subject);
     let message = Recipe::of("a").seal(&world.kms("owner").await, &world.key(), b"data").await;
     let sent = requester.send(id, "a", digest_job(), &message.bytes[..], requester.dial().await).await;
     assert_eq!(code(sent), ErrorCode::KmsAccessDenied);

@@ -22,7 +22,7 @@ impl Demo<'_> {
         let mut address = OsString::from("unix:");
         address.push(&socket);
         let mut arguments = self.run_arguments("mask.toml", "customers.enc", "refused", "customers");
-        arguments.extend(["--enclave".into(), address, "--any-image".into()]);
+        arguments.extend(["--enclave".into(), address, "--any-image".into(), "--plain-request".into()]);
         let refused = self.refused(&arguments).await;
         parent.stop().await;
         enclave.stop().await;
