@@ -397,6 +397,8 @@ fn client_config(
         enclave: Some(EnclaveAddress::Unix(state.socket())),
         root: Some(state.nsm_root().display().to_string()),
         pcrs: pcrs.iter().map(|(index, pcr)| (index.to_string(), pcr.to_string())).collect(),
+        // The policy's register is among the measurements.
+        policy: None,
         requester: Some(RequesterConfig { name: REQUESTER.parse()?, key: state.requester_key() }),
         kms: KmsSettings {
             key: Some(key.clone()),

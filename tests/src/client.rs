@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use adyton_parent::client::{
-    Claims, ClientError, Conversation, SealedResult, Upload, VerifiedEnclave, VerifiedReceipt, challenge,
-    sign_request, verify_receipt,
+    Claims, ClientError, Conversation, Order, SealedResult, Upload, VerifiedEnclave, VerifiedReceipt,
+    challenge, sign_request, verify_receipt,
 };
 use adyton_parent::dial::dial;
 use adyton_parent::{EnclaveAddress, Stream};
@@ -130,26 +130,27 @@ impl Requester {
         self.carry(&request, signed, payload, stream).await
     }
 
-    /// Sends a signed request and its payload over this stream and verifies what comes back.
+    /// Sends a signed request, open or sealed, and its payload over this stream and verifies what comes back.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         request: &Request,
-        signed: Vec<u8>,
+        order: impl Into<Order>,
         payload: impl AsyncRead + Unpin,
         stream: S,
     ) -> Result<Finished, ClientError> {
         let mut conversation = Conversation::new(stream);
         let upload = Upload { payload, hash: true, progress: &mut |_| () };
-        let sent = conversation.job(signed, upload, SealedResult::in_folder(&std::env::temp_dir())).await?;
+        let sent = conversation.job(order, upload, SealedResult::in_folder(&std::env::temp_dir())).await?;
         let mut output = Vec::new();
         let result = sent.result.open(&sent.done.key, request.id, &mut output)?;
         let claims = Claims {
             enclave: Some(request.enclave),
             job: Some(request.id),
             requester: Some(request.requester.clone()),
+            policy: None,
             job_digest: request.job.digest().ok(),
             input: sent.input_digest.map(|digest| (digest, sent.input_bytes)),
             output: Some(result),

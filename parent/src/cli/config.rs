@@ -26,6 +26,9 @@ pub struct ClientConfig {
     /// The measurements that the enclave must have, by PCR, in hexadecimal.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub pcrs: BTreeMap<String, String>,
+    /// The policy file that the enclave must run under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PathBuf>,
     /// Who sends jobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requester: Option<RequesterConfig>,
@@ -82,10 +85,10 @@ impl ClientConfig {
             .map_err(|error| bad_file(&error, &format!("the settings {}", path.display())))?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
             let message = format!("the settings {}: {error}", path.display());
-            failed_with(Exit::Usage, message, "known are enclave, root, pcrs, [requester] and [kms]")
+            failed_with(Exit::Usage, message, "known are enclave, root, pcrs, policy, [requester] and [kms]")
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let Self { enclave, root, pcrs: _, requester, kms } = &mut config;
+        let Self { enclave, root, pcrs: _, policy, requester, kms } = &mut config;
         if let Some(EnclaveAddress::Unix(socket)) = enclave {
             *socket = folder.join(&*socket);
         }
@@ -95,7 +98,7 @@ impl ClientConfig {
         if let Some(requester) = requester {
             requester.key = folder.join(&requester.key);
         }
-        for file in [&mut kms.ca_bundle, &mut kms.credentials].into_iter().flatten() {
+        for file in [policy, &mut kms.ca_bundle, &mut kms.credentials].into_iter().flatten() {
             *file = folder.join(&*file);
         }
         Ok(config)

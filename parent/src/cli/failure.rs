@@ -2,6 +2,9 @@
 
 use std::io;
 
+use adyton_shared::cose::CoseError;
+use adyton_shared::receipt::ReceiptError;
+
 use crate::address::EnclaveAddress;
 use crate::client::ClientError;
 use crate::dial::DialError;
@@ -68,6 +71,14 @@ impl From<ClientError> for Failure {
                 }
             }
             ClientError::Attestation(refused) => failure.code(refused.code()),
+            ClientError::NotAnIdentity => failure.code("not_an_identity"),
+            ClientError::OtherEnclave => failure.code("other_enclave"),
+            ClientError::Receipt(ReceiptError::Cose(CoseError::Signature)) => {
+                failure.code("receipt_signature")
+            }
+            ClientError::Receipt(_) => failure.code("receipt_malformed"),
+            ClientError::ReceiptMismatch(what) => failure.code("receipt_mismatch").detail("what", *what),
+            ClientError::ResultTampered => failure.code("result_tampered"),
             _ => failure,
         }
     }

@@ -7,6 +7,7 @@ mod failure;
 mod job_file;
 mod key;
 mod kms_failure;
+mod measurements;
 mod output;
 mod receipt;
 mod requester;
@@ -112,7 +113,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             Command::Attest(arguments) => {
                 interruptible(attest::run(arguments, || ClientConfig::find(config), json)).await
             }
-            Command::Receipt(command) => receipt::run(command, &ClientConfig::find(config)?, json),
+            Command::Receipt(command) => receipt::run(command, config, json),
             Command::Serve(arguments) => {
                 arguments.run(json).await?;
                 Ok(Exit::Ok)

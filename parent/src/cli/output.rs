@@ -8,10 +8,11 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::failure::failed_with;
 use crate::exit::{Exit, Failure};
@@ -54,6 +55,15 @@ impl Target {
         }
     }
 
+    /// Whether both would be written to one place, however it is spelt.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Stdout, Self::Stdout) => true,
+            (Self::File { path: one, .. }, Self::File { path: two, .. }) => same_file(one, two),
+            _ => false,
+        }
+    }
+
     /// Where temporary files go: beside the output, so that they can become it.
     pub(super) fn folder(&self) -> PathBuf {
         match self {
@@ -74,6 +84,14 @@ impl Target {
 
 fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Whether two names are of one file: of one folder and one name, or of one file that is there.
+fn same_file(one: &Path, two: &Path) -> bool {
+    let place = |path: &Path| Some((folder(path).canonicalize().ok()?, path.file_name()?.to_owned()));
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let same = |one: Option<_>, two| one.is_some() && one == two;
+    one == two || same(place(one), place(two)) || file(one).is_some_and(|found| Some(found) == file(two))
 }
 
 /// Output that nobody can see yet.
@@ -126,6 +144,26 @@ impl Write for Temporary {
 }
 
 impl Pending {
+    /// Makes the output appear; what was there before can be had back.
+    pub(super) fn commit_undoably(self, target: &Target) -> io::Result<Committed> {
+        let mut committed = Committed { path: None, before: None };
+        if let Target::File { path, .. } = target {
+            // A link where the file system has links: what is there is not moved for a moment.
+            let keep = |name: &Path| match std::fs::hard_link(path, name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => std::fs::copy(path, name).map(drop),
+                linked => linked,
+            };
+            committed.before = match hidden().make_in(folder(path), keep) {
+                Ok(kept) => Some(kept.into_temp_path()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            committed.path = Some(path.clone());
+        }
+        self.commit(target)?;
+        Ok(committed)
+    }
+
     /// Makes the output appear.
     pub(super) fn commit(self, target: &Target) -> io::Result<()> {
         let temporary = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -143,6 +181,23 @@ impl Pending {
                 let kept = if *force { file.persist(path) } else { file.persist_noclobber(path) };
                 kept.map(drop).map_err(|error| error.error)
             }
+        }
+    }
+}
+
+/// Output that has appeared and may have to go again. What it replaced is gone once this is dropped.
+pub(super) struct Committed {
+    path: Option<PathBuf>,
+    before: Option<TempPath>,
+}
+
+impl Committed {
+    /// Takes the output back: what was there before is there again.
+    pub(super) fn undo(self) -> io::Result<()> {
+        match (self.path, self.before) {
+            (Some(path), Some(before)) => before.persist(path).map_err(|error| error.error),
+            (Some(path), None) => std::fs::remove_file(path),
+            (None, _) => Ok(()),
         }
     }
 }
@@ -232,6 +287,58 @@ mod tests {
         pending.commit(&target).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(names(scratch.path()), ["out"]);
+    }
+
+    #[test]
+    fn what_was_replaced_comes_back_and_what_was_new_goes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("out");
+        for before in [None, Some("old")] {
+            if let Some(before) = before {
+                std::fs::write(&path, before).unwrap();
+            }
+            let target = target(&path, true);
+            let commit = || {
+                let mut pending = target.open().unwrap();
+                pending.write_all(b"new").unwrap();
+                pending.commit_undoably(&target).unwrap()
+            };
+            let committed = commit();
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+            committed.undo().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), before);
+            drop(commit());
+            assert_eq!(names(scratch.path()), ["out"]);
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_place_is_one_however_it_is_spelt() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = |name: &str| scratch.path().join(name);
+        std::fs::create_dir(path("folder")).unwrap();
+        std::os::unix::fs::symlink("folder", path("link")).unwrap();
+        std::fs::write(path("here"), "x").unwrap();
+        std::fs::hard_link(path("here"), path("there")).unwrap();
+        std::os::unix::fs::symlink("here", path("to-here")).unwrap();
+        let same = |one: &str, two: &str| target(&path(one), true).is_same_place(&target(&path(two), true));
+        for (one, two) in [
+            ("out", "out"),
+            ("out", "./out"),
+            ("out", "folder/../out"),
+            ("folder/out", "link/out"),
+            ("here", "there"),
+            ("here", "to-here"),
+        ] {
+            assert!(same(one, two) && same(two, one), "{one} {two}");
+        }
+        for (one, two) in [("out", "out.receipt"), ("out", "folder/out"), ("here", "out")] {
+            assert!(!same(one, two), "{one} {two}");
+        }
+        assert!(target(Path::new("-"), false).is_same_place(&target(Path::new("-"), false)));
+        assert!(!target(Path::new("/dev/null"), false).is_same_place(&target(Path::new("/dev/null"), false)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::io::AsyncRead;
 use super::attest::address;
 use super::config::ClientConfig;
 use super::failure::{bad_file, failed_with, no_enclave, usage};
-use super::output::Target;
+use super::output::{Committed, Target};
 use super::trust::TrustArgs;
 use super::{job_file, receipt, requester};
 use crate::address::EnclaveAddress;
@@ -153,25 +153,30 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
         enclave: Some(enclave.id),
         job: Some(request.id),
         requester: Some(name),
+        policy: trust.policy,
         job_digest: request.job.digest().ok(),
         input: sent.input_digest.map(|digest| (digest, sent.input_bytes)),
         output: Some(result),
     };
     let verified = verify_receipt(&sent.done.receipt, &trust.anchor, &trust.expectations, &claims)?;
     // The receipt first: a result that can be seen has its receipt beside it.
-    if let Some(target) = &receipt_target {
-        let failed = |error: std::io::Error| bad_file(&error, "the receipt");
-        let mut file = target.open().map_err(failed)?;
-        file.write_all(&sent.done.receipt).and_then(|()| file.commit(target)).map_err(failed)?;
-    }
+    let written =
+        receipt_target.as_ref().map(|target| write_receipt(target, &sent.done.receipt)).transpose()?;
     pending.commit(&target).map_err(|error| {
-        if let Some(Target::File { path, .. }) = &receipt_target {
-            let _ = std::fs::remove_file(path);
+        // A receipt without its result would be taken for that of another.
+        if let Some(Err(error)) = written.map(Committed::undo) {
+            tracing::warn!(%error, "the receipt could not be taken back");
         }
         failed(error)
     })?;
     report(&verified, &target, json);
     Ok(Exit::Ok)
+}
+
+fn write_receipt(target: &Target, receipt: &[u8]) -> Result<Committed, Failure> {
+    let failed = |error: std::io::Error| bad_file(&error, "the receipt");
+    let mut file = target.open().map_err(failed)?;
+    file.write_all(receipt).and_then(|()| file.commit_undoably(target)).map_err(failed)
 }
 
 fn report(verified: &crate::client::VerifiedReceipt, target: &Target, json: bool) {
@@ -203,10 +208,11 @@ fn receipt_target(flag: Option<PathBuf>, target: &Target, force: bool) -> Result
         }
         (None, Target::Stdout | Target::Special { .. }) => return Ok(None),
     };
-    if matches!(target, Target::File { path: output, .. } if *output == path) {
+    let receipt = Target::check(path, force)?;
+    if receipt.is_same_place(target) {
         return Err(usage("--receipt names the output", "give the receipt a name of its own"));
     }
-    Target::check(path, force).map(Some)
+    Ok(Some(receipt))
 }
 
 fn who(

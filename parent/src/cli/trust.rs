@@ -1,16 +1,15 @@
 //! Which documents to trust: root, measurements, debug mode.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use adyton_shared::id::PolicyDigest;
 use adyton_verifier::attestation::{Expectations, TrustAnchor};
 use clap::Args;
 
 use super::config::ClientConfig;
 use super::failure::{bad_file, usage};
+use super::measurements::{IMAGE_PCRS, POLICY_PCR, Pcrs, add, add_named, parse_pcr, policy_register};
 use crate::exit::Failure;
-
-/// The measurements that name an image together.
-const IMAGE_PCRS: [u8; 3] = [0, 1, 2];
 
 /// Flags of every command that judges a document.
 #[derive(Debug, Clone, Default, Args)]
@@ -21,6 +20,12 @@ pub(super) struct TrustArgs {
     /// A measurement that the enclave must have, such as 0=4b8d…; give PCR0, PCR1 and PCR2 together.
     #[arg(long = "pcr", value_name = "N=HEX", value_parser = parse_pcr)]
     pcrs: Vec<(u8, [u8; 48])>,
+    /// Measurements from a file that `nitro-cli build-enclave` printed, or N=HEX.
+    #[arg(long = "pcrs", value_name = "FILE|N=HEX", conflicts_with = "any_image")]
+    named_pcrs: Vec<String>,
+    /// The policy file that the enclave must run under.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Accept any image: the document proves a Nitro enclave, not which one.
     #[arg(long, conflicts_with = "pcrs")]
     any_image: bool,
@@ -35,45 +40,32 @@ pub(super) struct Trust {
     pub(super) expectations: Expectations,
     /// Whether the documents of any image pass.
     pub(super) any_image: bool,
-}
-
-fn parse_pcr(text: &str) -> Result<(u8, [u8; 48]), String> {
-    let wrong = || format!("'{text}': write N=HEX with N from 0 to 31 and 96 hexadecimal digits");
-    let (index, value) = text.split_once('=').ok_or_else(wrong)?;
-    let index = index.parse().ok().filter(|index| *index < 32).ok_or_else(wrong)?;
-    let mut bytes = [0; 48];
-    hex::decode_to_slice(value, &mut bytes).map_err(|_| wrong())?;
-    Ok((index, bytes))
+    /// The policy that an enclave or a receipt must name.
+    pub(super) policy: Option<PolicyDigest>,
 }
 
 impl TrustArgs {
     /// Flags, completed by the settings.
     pub(super) fn resolve(self, config: &ClientConfig) -> Result<Trust, Failure> {
-        let Self { root, pcrs, any_image, allow_debug } = self;
-        let root = root.or_else(|| config.root.clone()).ok_or_else(|| {
-            usage("no trust root is given", "write --root aws, or --root FILE for a simulator's root.pem")
-        })?;
-        let anchor = if root == "aws" {
-            TrustAnchor::aws()
-        } else {
-            let pem = std::fs::read_to_string(&root)
-                .map_err(|error| bad_file(&error, &format!("the trust root {root}")))?;
-            TrustAnchor::from_pem(&pem)
-        };
-        let anchor = anchor.map_err(|error| {
-            usage(format!("the trust root {root}: {error}"), "it is one certificate in PEM")
-        })?;
-        let mut wanted: BTreeMap<u8, [u8; 48]> = BTreeMap::new();
-        for (index, value) in pcrs {
-            if wanted.insert(index, value).is_some() {
-                return Err(usage(format!("--pcr {index} is given twice"), "give each once"));
-            }
-        }
+        let Self { root, pcrs, named_pcrs, policy, any_image, allow_debug } = self;
+        let anchor = anchor(root.or_else(|| config.root.clone()))?;
+        let mut wanted = Pcrs::new();
+        pcrs.into_iter().try_for_each(|(index, value)| add(&mut wanted, index, value))?;
+        named_pcrs.iter().try_for_each(|named| add_named(&mut wanted, named))?;
         if wanted.is_empty() && !any_image {
             for (index, value) in &config.pcrs {
                 let (index, value) = parse_pcr(&format!("{index}={value}"))
                     .map_err(|error| usage(error, "mend pcrs in the settings file"))?;
                 wanted.insert(index, value);
+            }
+        }
+        let policy = policy.or_else(|| config.policy.clone()).map(|path| policy_digest(&path)).transpose()?;
+        if let Some(policy) = policy.filter(|_| !wanted.is_empty()) {
+            // The enclave names its policy itself; the register says the same by the NSM.
+            let register = policy_register(policy);
+            if wanted.insert(POLICY_PCR, register).is_some_and(|given| given != register) {
+                let hint = "give either the policy or PCR16; `adyton policy check` prints the register";
+                return Err(usage(format!("PCR{POLICY_PCR} is not that of the given policy"), hint));
             }
         }
         // PCR8 is equal for all images of one signer, PCR16 is whatever an enclave says of itself, and bytes can
@@ -96,8 +88,29 @@ impl TrustArgs {
             })?
         };
         let expectations = if allow_debug { expectations.danger_allow_debug() } else { expectations };
-        Ok(Trust { anchor, expectations, any_image })
+        Ok(Trust { anchor, expectations, any_image, policy })
     }
+}
+
+fn anchor(root: Option<String>) -> Result<TrustAnchor, Failure> {
+    let root = root.ok_or_else(|| {
+        usage("no trust root is given", "write --root aws, or --root FILE for a simulator's root.pem")
+    })?;
+    let anchor = if root == "aws" {
+        TrustAnchor::aws()
+    } else {
+        let pem = std::fs::read_to_string(&root)
+            .map_err(|error| bad_file(&error, &format!("the trust root {root}")))?;
+        TrustAnchor::from_pem(&pem)
+    };
+    anchor.map_err(|error| usage(format!("the trust root {root}: {error}"), "it is one certificate in PEM"))
+}
+
+/// The digest of a policy file, whatever it says: an older one is compared, too.
+fn policy_digest(path: &Path) -> Result<PolicyDigest, Failure> {
+    let bytes =
+        std::fs::read(path).map_err(|error| bad_file(&error, &format!("the policy {}", path.display())))?;
+    Ok(PolicyDigest::of(&bytes))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Checks a receipt: with nothing but the file, a trust root and expected measurements.
 
-use adyton_shared::id::{EnclaveId, JobId, RequesterName, Sha256Digest};
+use adyton_shared::id::{EnclaveId, JobId, PolicyDigest, RequesterName, Sha256Digest};
 use adyton_shared::limits::CLOCK_SKEW_SECONDS;
 use adyton_shared::receipt::{Receipt, UnverifiedReceipt};
 use adyton_verifier::attestation::{Document, Expectations, TrustAnchor, Verified, verify_archived};
@@ -30,6 +30,8 @@ pub struct Claims {
     pub job: Option<JobId>,
     /// Who asked.
     pub requester: Option<RequesterName>,
+    /// The policy that must have been in force.
+    pub policy: Option<PolicyDigest>,
     /// What was asked for.
     pub job_digest: Option<Sha256Digest>,
     /// What was sent: digest and length in bytes.
@@ -67,7 +69,7 @@ pub fn verify_receipt(
 }
 
 fn compare(receipt: &Receipt, enclave: EnclaveId, claims: &Claims) -> Result<(), ClientError> {
-    let Claims { enclave: wanted, job, requester, job_digest, input, output } = claims;
+    let Claims { enclave: wanted, job, requester, policy, job_digest, input, output } = claims;
     let differs = |what| Err(ClientError::ReceiptMismatch(what));
     if wanted.is_some_and(|wanted| wanted != enclave) {
         return differs("enclave");
@@ -77,6 +79,9 @@ fn compare(receipt: &Receipt, enclave: EnclaveId, claims: &Claims) -> Result<(),
     }
     if requester.as_ref().is_some_and(|requester| *requester != receipt.requester) {
         return differs("requester");
+    }
+    if policy.is_some_and(|policy| policy != receipt.policy) {
+        return differs("policy");
     }
     if job_digest.is_some_and(|digest| digest != receipt.job_digest) {
         return differs("job definition");

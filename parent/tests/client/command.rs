@@ -50,20 +50,7 @@ impl Scene {
     async fn new(plan: Plan) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let forge = Forge::new();
-        std::fs::write(folder.path().join("root.pem"), forge.root_pem()).unwrap();
-        let [pcr, first, second] = ["07", "01", "02"].map(|byte| byte.repeat(48));
-        let settings = format!(
-            "enclave = \"unix:v.sock\"\nroot = \"root.pem\"\npcrs = {{ 0 = \"{pcr}\", 1 = \"{first}\", 2 = \"{second}\" }}\n\
-             [requester]\nname = \"billing\"\nkey = \"billing.key\"\n"
-        );
-        std::fs::write(folder.path().join("adyton.toml"), settings).unwrap();
-        let job = "version = 1\ninput = \"raw\"\nto = \"parent\"\nstep = [{ digest = \"sha-256\" }]\n";
-        std::fs::write(folder.path().join("job.toml"), job).unwrap();
-        std::fs::write(folder.path().join("data.enc"), vec![7; 300_000]).unwrap();
-        let mut made =
-            adyton(&folder, &["requester", "new", "--name", "billing", "-o", "billing.key", "--json"]);
-        let requester: RequesterKey =
-            json(&made.output().await.unwrap().stdout)["key"].as_str().unwrap().parse().unwrap();
+        let requester = settings(&folder, &forge).await;
         let listener = UnixListener::bind(folder.path().join("v.sock")).unwrap();
         let (stalls, stalled) = mpsc::channel(1);
         let task = tokio::spawn(async move {
@@ -99,21 +86,37 @@ impl Scene {
     }
 }
 
+/// Writes all that a job needs, and returns the requester's public key.
+pub(crate) async fn settings(folder: &TempDir, forge: &Forge) -> RequesterKey {
+    std::fs::write(folder.path().join("root.pem"), forge.root_pem()).unwrap();
+    let [pcr, first, second] = ["07", "01", "02"].map(|byte| byte.repeat(48));
+    let settings = format!(
+        "enclave = \"unix:v.sock\"\nroot = \"root.pem\"\npcrs = {{ 0 = \"{pcr}\", 1 = \"{first}\", 2 = \"{second}\" }}\n\
+         [requester]\nname = \"billing\"\nkey = \"billing.key\"\n"
+    );
+    std::fs::write(folder.path().join("adyton.toml"), settings).unwrap();
+    let job = "version = 1\ninput = \"raw\"\nto = \"parent\"\nstep = [{ digest = \"sha-256\" }]\n";
+    std::fs::write(folder.path().join("job.toml"), job).unwrap();
+    std::fs::write(folder.path().join("data.enc"), vec![7; 300_000]).unwrap();
+    let mut made = adyton(folder, &["requester", "new", "--name", "billing", "-o", "billing.key", "--json"]);
+    json(&made.output().await.unwrap().stdout)["key"].as_str().unwrap().parse().unwrap()
+}
+
 /// The program in this folder, without this machine's settings.
-fn adyton(folder: &TempDir, arguments: &[&str]) -> Command {
+pub(crate) fn adyton(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_adyton"));
     command.env_clear().env("TMPDIR", folder.path()).current_dir(folder.path()).args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-const RUN: [&str; 7] = ["run", "job.toml", "data.enc", "--tenant", "acme", "--object", "data"];
+pub(crate) const RUN: [&str; 7] = ["run", "job.toml", "data.enc", "--tenant", "acme", "--object", "data"];
 
 fn run_to<'a>(output: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&RUN[..], &["-o", output], more].concat()
 }
 
-fn json(bytes: &[u8]) -> Value {
+pub(crate) fn json(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(bytes)))
 }
 

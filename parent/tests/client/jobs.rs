@@ -165,6 +165,7 @@ async fn play(
         enclave: Some(enclave.id()),
         job: Some(request.id),
         requester: Some(request.requester),
+        policy: Some(POLICY),
         job_digest: Some(request.job.digest().unwrap()),
         input: sent.input_digest.map(|digest| (digest, sent.input_bytes)),
         output: Some(output),

@@ -4,4 +4,5 @@ mod command;
 mod forge;
 mod jobs;
 mod refusals;
+mod sealing;
 mod who;

@@ -13,7 +13,7 @@ use crate::forge::{Forge, POLICY, Says, its_image};
 use crate::jobs::DEADLINES;
 
 /// Challenges something that answers a nonce with this message.
-async fn ask(
+pub(crate) async fn ask(
     anchor: &TrustAnchor,
     expectations: &Expectations,
     answer: impl FnOnce(Vec<u8>) -> FromEnclave,

@@ -13,4 +13,5 @@ mod keys;
 mod named_keys;
 mod padding;
 mod sealed_destinations;
+mod sealed_requests;
 mod transport;
