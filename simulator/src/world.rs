@@ -473,6 +473,7 @@ impl KmsAdmin {
             vpc_endpoint: None,
             required_context: &["tenant", "object", "purpose", "version"],
             named_keys,
+            fixed_context: &[],
         }
         .render()?;
         let now = self.client.get_key_policy().key_id(key.as_str()).send().await?;

@@ -155,6 +155,7 @@ impl World {
                 vec![("purpose", "payments-token"), ("version", "0")],
                 vec![("purpose", "other"), ("version", "1")],
             ],
+            fixed_context: &[],
         };
         let policy = policy.render().expect("a key policy");
         let put = self.kms("default").await.put_key_policy().key_id(key.as_str()).policy(policy).send().await;

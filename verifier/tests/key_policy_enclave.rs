@@ -38,6 +38,7 @@ fn recipient_only(pcrs: &BTreeMap<u8, Measurement>) -> RecipientOnly<'_> {
         vpc_endpoint: None,
         required_context: &[],
         named_keys: &[],
+        fixed_context: &[],
     }
 }
 

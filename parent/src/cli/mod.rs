@@ -9,6 +9,8 @@ mod key;
 mod kms_failure;
 mod measurements;
 mod output;
+mod policy;
+mod policy_text;
 mod receipt;
 mod requester;
 mod run;
@@ -68,6 +70,9 @@ enum Command {
     /// Checks receipts.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
+    /// Explains policies, and writes the KMS key policies that belong to them.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Runs the parent's daemon: egress proxy, credentials, wrapped named keys.
     Serve(serve::Serve),
 }
@@ -114,6 +119,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
                 interruptible(attest::run(arguments, || ClientConfig::find(config), json)).await
             }
             Command::Receipt(command) => receipt::run(command, config, json),
+            Command::Policy(command) => policy::run(command, json),
             Command::Serve(arguments) => {
                 arguments.run(json).await?;
                 Ok(Exit::Ok)

@@ -199,7 +199,17 @@ async fn a_job_ends_in_a_result_and_a_receipt_that_verifies_offline() {
     assert_eq!(std::fs::read(scene.path("out")).unwrap(), b"the digest\n");
     assert_eq!(scene.new_files(), ["out", "out.receipt"]);
 
-    let verify = ["receipt", "verify", "out.receipt", "--input", "data.enc", "--output", "out"];
+    let verify = [
+        "receipt",
+        "verify",
+        "out.receipt",
+        "--input",
+        "data.enc",
+        "--output",
+        "out",
+        "--config",
+        "adyton.toml",
+    ];
     let verified = scene.adyton(&verify).await;
     assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
     assert!(verified.stdout.starts_with(b"accepted"));

@@ -23,6 +23,7 @@ pub(crate) const POLICY: PolicyDigest = PolicyDigest::new([0x42; 48]);
 
 /// A hypervisor: a root, and a leaf that signs documents.
 pub(crate) struct Forge {
+    now: OffsetDateTime,
     root: Vec<u8>,
     leaf: Vec<u8>,
     key: EcdsaKeyPair,
@@ -50,15 +51,26 @@ pub(crate) fn now_ms() -> u64 {
 
 impl Forge {
     pub(crate) fn new() -> Self {
-        let (root, root_key) = certificate("root", IsCa::Ca(BasicConstraints::Unconstrained));
-        let (leaf, leaf_key) = certificate("leaf", IsCa::ExplicitNoCa);
+        Self::at(OffsetDateTime::now_utc())
+    }
+
+    /// A hypervisor at that time: its leaf has expired three hours later.
+    pub(crate) fn at(now: OffsetDateTime) -> Self {
+        let (root, root_key) = certificate("root", IsCa::Ca(BasicConstraints::Unconstrained), now);
+        let (leaf, leaf_key) = certificate("leaf", IsCa::ExplicitNoCa, now);
         let issuer = Issuer::from_params(&root, &root_key);
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &leaf_key.serialize_der());
         Self {
+            now,
             root: root.self_signed(&root_key).unwrap().der().to_vec(),
             leaf: leaf.signed_by(&leaf_key, &issuer).unwrap().der().to_vec(),
             key: key.unwrap(),
         }
+    }
+
+    /// Its time, in milliseconds since 1970.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.now.unix_timestamp_nanos() / 1_000_000).unwrap()
     }
 
     pub(crate) fn anchor(&self) -> TrustAnchor {
@@ -87,7 +99,7 @@ impl Forge {
         let payload = Value::Map(vec![
             entry("module_id", Value::Text("i-0-enc0".to_owned())),
             entry("digest", Value::Text("SHA384".to_owned())),
-            entry("timestamp", Value::from(now_ms())),
+            entry("timestamp", Value::from(self.now_ms())),
             entry("pcrs", Value::Map((0..3).map(pcr).collect())),
             entry("certificate", Value::Bytes(self.leaf.clone())),
             entry("cabundle", Value::Array(vec![Value::Bytes(self.root.clone())])),
@@ -134,7 +146,7 @@ pub(crate) fn its_image() -> Expectations {
     Expectations::pcrs([(0, [7; 48])].into()).unwrap()
 }
 
-fn certificate(name: &str, is_ca: IsCa) -> (CertificateParams, KeyPair) {
+fn certificate(name: &str, is_ca: IsCa, now: OffsetDateTime) -> (CertificateParams, KeyPair) {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -145,7 +157,7 @@ fn certificate(name: &str, is_ca: IsCa) -> (CertificateParams, KeyPair) {
     };
     params.key_usages = vec![usage];
     params.is_ca = is_ca;
-    params.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
-    params.not_after = OffsetDateTime::now_utc() + Duration::hours(3);
+    params.not_before = now - Duration::hours(1);
+    params.not_after = now + Duration::hours(3);
     (params, KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap())
 }

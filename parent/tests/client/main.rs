@@ -3,6 +3,7 @@
 mod command;
 mod forge;
 mod jobs;
+mod receipts;
 mod refusals;
 mod sealing;
 mod who;

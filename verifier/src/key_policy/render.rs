@@ -90,6 +90,8 @@ pub struct RecipientOnly<'a> {
     /// The contexts of named keys, pair by pair; the enclave opens what is wrapped under exactly these
     /// values, and data owners make such keys without seeing them.
     pub named_keys: &'a [Vec<(&'a str, &'a str)>],
+    /// Pairs that every payload's encryption context must have with just this value.
+    pub fixed_context: &'a [(&'a str, &'a str)],
 }
 
 /// Why no policy can be rendered.
@@ -145,6 +147,7 @@ impl RecipientOnly<'_> {
             vpc_endpoint,
             required_context,
             named_keys,
+            fixed_context,
         } = self;
         let account = account(administrator)?;
         if data_owners.is_empty() {
@@ -169,7 +172,7 @@ impl RecipientOnly<'_> {
             return Err(RenderError::NoSuchPcr(*index));
         }
         let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'$');
-        let pairs = named_keys.iter().flatten().flat_map(|(key, value)| [key, value]);
+        let pairs = named_keys.iter().flatten().chain(*fixed_context).flat_map(|(key, value)| [key, value]);
         match vpc_endpoint.iter().chain(*required_context).chain(pairs).find(|text| !plain(text)) {
             Some(text) => Err(RenderError::Text((*text).to_owned())),
             None => Ok(account),
@@ -237,6 +240,9 @@ impl RecipientOnly<'_> {
     fn demand_context(&self, statement: &mut Rendered) {
         for key in self.required_context {
             statement.add("Null", format!("kms:EncryptionContext:{key}"), "false".into());
+        }
+        for (key, value) in self.fixed_context {
+            statement.add("StringEquals", format!("kms:EncryptionContext:{key}"), (*value).to_owned());
         }
     }
 }
