@@ -12,6 +12,8 @@ mod key_changes;
 mod keys;
 mod named_keys;
 mod padding;
+mod policy_check;
+mod receipts;
 mod sealed_destinations;
 mod sealed_requests;
 mod transport;
