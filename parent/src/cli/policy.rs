@@ -168,6 +168,7 @@ fn render(policy: &Policy, pcrs: &Pcrs, principals: &PrincipalArgs) -> Result<St
             ContextRule::Signed | ContextRule::Minimum(_) => None,
         })
         .collect();
+    let named: Vec<Vec<_>> = policy.keys.values().map(|key| key.context.pairs().collect()).collect();
     RecipientOnly {
         enclave_role,
         data_owners: &data_owners,
@@ -175,6 +176,7 @@ fn render(policy: &Policy, pcrs: &Pcrs, principals: &PrincipalArgs) -> Result<St
         pcrs: &measured,
         vpc_endpoint: vpc_endpoint.as_deref(),
         required_context: &required,
+        named_keys: &named,
         fixed_context: &fixed,
     }
     .render()

@@ -3,7 +3,8 @@
 use adyton_shared::id::PolicyDigest;
 use adyton_shared::job::{Destination, FieldPath};
 use adyton_shared::policy::{
-    AggregateRule, Allowance, Cache, ContextRule, Demand, FieldRule, Kms, Limits, Policy, ReleaseRule,
+    AggregateRule, Allowance, Cache, ContextRule, Demand, FieldRule, Kms, Limits, NamedKey, Policy,
+    ReleaseRule,
 };
 
 use super::measurements::{IMAGE_PCRS, POLICY_PCR, Pcrs};
@@ -40,9 +41,9 @@ pub(super) fn explain(policy: &Policy) -> Vec<String> {
         context,
         requesters,
         release,
+        keys: named,
         limits,
         cache,
-        ..
     } = policy;
     let mut lines = Vec::new();
     for (name, key) in requesters {
@@ -59,6 +60,12 @@ pub(super) fn explain(policy: &Policy) -> Vec<String> {
         });
     }
     lines.extend(keys(kms));
+    for (name, NamedKey { source, key, context }) in named {
+        let context = list(context.pairs().map(|(key, value)| format!("{key} = {value}")));
+        lines.push(format!(
+            "steps may use the key {name}, kept in {source}, wrapped under {key} for {context}"
+        ));
+    }
     lines.push(if *allow_non_committing {
         "messages without key commitment are opened, too".to_owned()
     } else {
@@ -138,7 +145,7 @@ fn keys(kms: &Kms) -> Vec<String> {
 }
 
 fn bounds(limits: &Limits, cache: &Cache) -> Vec<String> {
-    let Limits { payload, record, result, jobs } = limits;
+    let Limits { payload, record, result, jobs, groups, group_bytes } = limits;
     let Cache { entries, age_seconds, messages, bytes } = cache;
     let cached = if *age_seconds == 0 || *entries == 0 {
         "a data key is used for one job and wiped".to_owned()
@@ -151,6 +158,7 @@ fn bounds(limits: &Limits, cache: &Cache) -> Vec<String> {
         format!(
             "{jobs} jobs run at once; a payload has {payload} bytes at most, a record {record}, a result {result}"
         ),
+        format!("an aggregate has {groups} groups at most, in {group_bytes} bytes of memory"),
         cached,
     ]
 }
