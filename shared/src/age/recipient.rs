@@ -230,6 +230,25 @@ pub(super) mod tests {
         }
     }
 
+    #[test]
+    fn a_mistyped_or_moved_character_is_always_noticed() {
+        for (at, _) in GOOD.char_indices().skip(PREFIX.len()) {
+            for character in ALPHABET.iter().map(|c| char::from(*c)) {
+                let mut text: Vec<char> = GOOD.chars().collect();
+                let before = std::mem::replace(&mut text[at], character);
+                let text: String = text.into_iter().collect();
+                let fits = before == character;
+                assert_eq!(AgeRecipient::parse(&text).is_ok(), fits, "{text}");
+            }
+        }
+        let mut moved: Vec<char> = GOOD.chars().collect();
+        moved.swap(10, 40);
+        assert_eq!(
+            AgeRecipient::parse(&moved.into_iter().collect::<String>()),
+            Err(RecipientError::Checksum)
+        );
+    }
+
     // A result sealed to such a key could be opened by anybody.
     #[test]
     fn refuses_points_of_low_order_and_second_forms_of_a_key() {

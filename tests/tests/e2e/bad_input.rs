@@ -203,8 +203,8 @@ async fn jobs_that_make_no_sense_or_ask_for_too_much_are_refused_by_name() {
     let select = |fields: &[&str]| Step::Select(fields.iter().map(|field| path(field)).collect());
     let ndjson = |steps| job(Input::Ndjson, steps);
     let cases: [(_, Job, ErrorCode); 6] = [
-        ("no steps", ndjson(vec![]), ErrorCode::JobInvalid),
-        ("no select", ndjson(vec![Step::Drop(vec![path("name")])]), ErrorCode::JobInvalid),
+        ("no steps", ndjson(vec![]), ErrorCode::ReleaseFieldRefused),
+        ("no select", ndjson(vec![Step::Drop(vec![path("name")])]), ErrorCode::ReleaseFieldRefused),
         (
             "a field that is gone",
             ndjson(vec![select(&["id"]), Step::Drop(vec![path("id")]), select(&["id"])]),
