@@ -82,6 +82,16 @@ impl StateDir {
         self.0.join("adyton.toml")
     }
 
+    /// ARN of the partner's key.
+    pub fn partner_key_arn(&self) -> PathBuf {
+        self.0.join("partner-key-arn")
+    }
+
+    /// The auditor's age identity.
+    pub fn auditor(&self) -> PathBuf {
+        self.0.join("auditor.key")
+    }
+
     /// Wrapped named keys, for the policy's `file:` sources.
     pub fn named_keys(&self) -> PathBuf {
         self.0.join("keys")

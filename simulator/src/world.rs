@@ -15,23 +15,21 @@ use adyton_parent::cli::config::{ClientConfig, KmsSettings, RequesterConfig};
 use adyton_shared::KeyArn;
 use adyton_shared::id::{PolicyDigest, RequesterKey};
 use adyton_shared::policy::{Policy, Source};
-use adyton_verifier::key_policy::{Measurement, RecipientOnly};
+use adyton_verifier::key_policy::Measurement;
 use anyhow::{Context as _, Result, bail};
-use aws_credential_types::Credentials;
 use aws_lc_rs::digest::{SHA384, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use aws_sdk_kms::config::{BehaviorVersion, Region};
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use crate::auditor::auditor;
 use crate::cli::open_kms;
 use crate::kms::User;
+use crate::kms_admin::KmsAdmin;
 use crate::nsm::measure_policy;
-use crate::policy::{REQUESTER, starting_policy};
+use crate::policy::{REQUESTER, Start};
 use crate::process::Part;
 use crate::state::{Lock, StateDir, write_whole};
 
@@ -40,10 +38,9 @@ const ACCOUNT: &str = "111122223333";
 /// Its region.
 pub const REGION: &str = "eu-west-1";
 /// What the enclave's credentials belong to.
-const ENCLAVE: &str = "arn:aws:iam::111122223333:user/adyton-enclave";
+pub(crate) const ENCLAVE: &str = "arn:aws:iam::111122223333:user/adyton-enclave";
 /// Who encrypts data.
-const OWNER: &str = "arn:aws:iam::111122223333:user/data-owner";
-
+pub(crate) const OWNER: &str = "arn:aws:iam::111122223333:user/data-owner";
 /// Another account's administrator, to whose keys results can be sealed.
 const PARTNER: &str = "arn:aws:iam::444455556666:user/partner";
 
@@ -71,6 +68,10 @@ pub struct Info {
     pub pcrs: BTreeMap<u8, String>,
     /// The key that releases data keys to this enclave.
     pub key_arn: String,
+    /// A key of another account, to which results can be sealed.
+    pub partner_key_arn: String,
+    /// The identity file of an auditor to whom results can be sealed, for `age -d -i`.
+    pub auditor: PathBuf,
     /// The measured policy.
     pub policy: PathBuf,
     /// Settings for the `adyton` command.
@@ -111,16 +112,21 @@ impl World {
         let Some(lock) = state.lock()? else {
             bail!("`adyton-sim up` runs in {} already; see `adyton-sim status`", folder.display());
         };
-        let administrator = prepare_users(&state)?;
+        let users = prepare_users(&state)?;
         let (kms, kms_port) = start_kms(&state, &options).await?;
         step(&format!("local KMS on https://localhost:{kms_port} (TLS, SigV4, persistent)"));
-        let admin = KmsAdmin::connect(&state, kms_port, &administrator)?;
-        let key = admin.key(&state).await?;
+        let admin = KmsAdmin::connect(&state, kms_port, &users.administrator)?;
+        let key = admin.key(&state.key_arn(), "Adyton simulator").await?;
+        let partner = KmsAdmin::connect(&state, kms_port, &users.partner)?;
+        let partner_key = partner.key(&state.partner_key_arn(), "Results for the partner").await?;
         let requester = requester_key(&state).await?;
-        step(&format!("requester key for '{REQUESTER}' (Ed25519)"));
-        let (policy, read) = policy(&state, &key, requester)?;
+        step(&format!(
+            "requester key for '{REQUESTER}' (Ed25519), an auditor's age key, a partner's KMS key"
+        ));
+        let (policy, read) = policy(&state, &key, &partner_key, requester)?;
         let pcrs = measurements(&policy)?;
         let key_policy_changed = admin.demand(&key, &pcrs, &read.named_contexts(&key)).await?;
+        partner.offer(&partner_key, &pcrs).await?;
         step("KMS key whose policy demands exactly this enclave's PCR0, 1, 2 and 16");
         write_whole(&state.client_config(), client_config(&state, kms_port, &key, &pcrs)?.as_bytes())?;
         for name in named_keys(&state, &read).await? {
@@ -145,6 +151,8 @@ impl World {
             root: state.nsm_root(),
             pcrs: pcrs.iter().map(|(index, pcr)| (*index, pcr.to_string())).collect(),
             key_arn: key.to_string(),
+            partner_key_arn: partner_key.to_string(),
+            auditor: state.auditor(),
             policy: state.policy(),
             client_config: state.client_config(),
             pids,
@@ -191,8 +199,14 @@ pub fn measurements(policy: &[u8]) -> Result<BTreeMap<u8, Measurement>> {
     Ok(pcrs)
 }
 
+/// Who has keys at the local KMS.
+struct Users {
+    administrator: User,
+    partner: User,
+}
+
 /// Makes the users that the state has not, and writes their access keys down.
-fn prepare_users(state: &StateDir) -> Result<User> {
+fn prepare_users(state: &StateDir) -> Result<Users> {
     let server = open_kms(state, false)?;
     let administrator = server.first_administrator()?;
     let mut users = server.users()?;
@@ -216,7 +230,8 @@ fn prepare_users(state: &StateDir) -> Result<User> {
         writeln!(file, "[{profile}]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n")?;
     }
     write_whole(&state.credentials(), file.as_bytes())?;
-    Ok(administrator)
+    let partner = users.into_iter().find(|user| user.principal_arn == PARTNER);
+    Ok(Users { administrator, partner: partner.context("the partner is gone")? })
 }
 
 async fn start_kms(state: &StateDir, options: &WorldOptions) -> Result<(Part, u16)> {
@@ -374,11 +389,25 @@ async fn named_keys(state: &StateDir, policy: &Policy) -> Result<Vec<String>> {
 }
 
 /// The policy in the state folder, written first if there is none.
-fn policy(state: &StateDir, key: &KeyArn, requester: RequesterKey) -> Result<(Vec<u8>, Policy)> {
+fn policy(
+    state: &StateDir,
+    key: &KeyArn,
+    partner: &KeyArn,
+    requester: RequesterKey,
+) -> Result<(Vec<u8>, Policy)> {
     let path = state.policy();
     if !path.try_exists()? {
         let ca = fs_err::read_to_string(state.kms_ca())?;
-        let text = starting_policy(REGION, key, &ca, &REQUESTER.parse()?, &requester);
+        let start = Start {
+            region: REGION,
+            key,
+            ca_pem: &ca,
+            requester: &REQUESTER.parse()?,
+            requester_key: &requester,
+            auditor: &auditor(&state.auditor())?,
+            partner,
+        };
+        let text = start.policy();
         write_whole(&path, text.as_bytes())?;
     }
     let policy = fs_err::read(&path)?;
@@ -410,77 +439,4 @@ fn client_config(
         },
     };
     Ok(toml::to_string_pretty(&config)?)
-}
-
-/// The administrator's view of the local KMS, through the SDK that real installations use.
-struct KmsAdmin {
-    client: aws_sdk_kms::Client,
-}
-
-impl KmsAdmin {
-    fn connect(state: &StateDir, port: u16, user: &User) -> Result<Self> {
-        let ca = fs_err::read(state.kms_ca())?;
-        let tls = TlsContext::builder()
-            .with_trust_store(TrustStore::empty().with_pem_certificate(ca))
-            .build()
-            .map_err(|_| anyhow::anyhow!("the local KMS's certificate authority cannot be used"))?;
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .tls_context(tls)
-            .build_https();
-        let credentials = Credentials::new(
-            &user.access_key_id,
-            user.secret_access_key.as_str(),
-            None,
-            None,
-            "state folder",
-        );
-        let config = aws_sdk_kms::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(REGION))
-            .endpoint_url(format!("https://localhost:{port}"))
-            .credentials_provider(credentials)
-            .http_client(http)
-            .build();
-        Ok(Self { client: aws_sdk_kms::Client::from_conf(config) })
-    }
-
-    /// The state's key, made if there is none.
-    async fn key(&self, state: &StateDir) -> Result<KeyArn> {
-        let path = state.key_arn();
-        if path.try_exists()? {
-            return Ok(KeyArn::parse(fs_err::read_to_string(path)?.trim())?);
-        }
-        let made = self.client.create_key().description("Adyton simulator").send().await?;
-        let arn = made.key_metadata().and_then(|key| key.arn()).context("the key has no ARN")?;
-        let arn = KeyArn::parse(arn)?;
-        write_whole(&path, arn.as_str().as_bytes())?;
-        Ok(arn)
-    }
-
-    /// Has the key's policy demand these measurements; whether it did not before.
-    async fn demand(
-        &self,
-        key: &KeyArn,
-        pcrs: &BTreeMap<u8, Measurement>,
-        named_keys: &[Vec<(&str, &str)>],
-    ) -> Result<bool> {
-        let wanted = RecipientOnly {
-            enclave_role: ENCLAVE,
-            data_owners: &[OWNER],
-            administrator: "arn:aws:iam::111122223333:root",
-            pcrs,
-            vpc_endpoint: None,
-            required_context: &["tenant", "object", "purpose", "version"],
-            named_keys,
-            fixed_context: &[],
-        }
-        .render()?;
-        let now = self.client.get_key_policy().key_id(key.as_str()).send().await?;
-        if now.policy() == Some(&wanted) {
-            return Ok(false);
-        }
-        self.client.put_key_policy().key_id(key.as_str()).policy(wanted).send().await?;
-        Ok(true)
-    }
 }

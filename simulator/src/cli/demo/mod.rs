@@ -6,6 +6,7 @@
 mod commands;
 mod jobs;
 mod refusals;
+mod sealed;
 mod teller;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use crate::world::{Info, World, WorldOptions};
 const CUSTOMERS: &str = include_str!("../../../data/customers.ndjson");
 const MASK_JOB: &str = include_str!("../../../data/mask.toml");
 const DIGEST_JOB: &str = include_str!("../../../data/digest.toml");
+const TOKENS_JOB: &str = include_str!("../../../data/tokens.toml");
+const BY_COUNTRY_JOB: &str = include_str!("../../../data/by_country.toml");
 const EMAILS_JOB: &str = include_str!("../../../data/emails.toml");
 
 #[derive(Debug, Args)]
@@ -62,11 +65,15 @@ impl Demo<'_> {
             ("customers.ndjson", CUSTOMERS),
             ("mask.toml", MASK_JOB),
             ("digest.toml", DIGEST_JOB),
+            ("tokens.toml", TOKENS_JOB),
+            ("by_country.toml", BY_COUNTRY_JOB),
             ("emails.toml", EMAILS_JOB),
         ] {
             fs_err::write(self.folder.join(name), content)?;
         }
         self.jobs(teller).await?;
+        self.figures(teller).await?;
+        self.for_others(teller).await?;
         teller.heading("three refusals");
         self.other_measurement(teller).await?;
         self.swapped_key(teller).await?;
