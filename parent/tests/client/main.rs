@@ -3,6 +3,7 @@
 mod command;
 mod forge;
 mod jobs;
+mod policies;
 mod receipts;
 mod refusals;
 mod sealing;

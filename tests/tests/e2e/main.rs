@@ -10,6 +10,7 @@ mod canary;
 mod command;
 mod key_changes;
 mod keys;
+mod kms_surface;
 mod named_keys;
 mod padding;
 mod policy_check;
