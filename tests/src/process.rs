@@ -43,9 +43,11 @@ fn is_fresh(program: &Path) -> bool {
     sources.split_whitespace().all(|source| modified(Path::new(source)).is_some_and(|time| time <= built))
 }
 
+/// Builds the program as a test of the simulator would have it. `cargo build` would ask for other features
+/// of the dependencies than tests do, and build all of them a second time.
 fn build(profile: &Path) {
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.args(["build", "--workspace", "--bin", "adyton-sim", "--target-dir"]);
+    cargo.args(["test", "--workspace", "--no-run", "--test", "nsm_device", "--target-dir"]);
     cargo.arg(profile.parent().expect("a profile lies in the target folder"));
     if profile.ends_with("release") {
         cargo.arg("--release");
