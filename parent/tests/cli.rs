@@ -349,9 +349,9 @@ fn a_wrong_job_is_refused_with_the_place() {
         (
             "gone.toml",
             &format!("{TOML}[[step]]\nmask = {{ fields = [\"email\"] }}\n"),
-            "step 3 names 'email'",
+            "line 8: step 3 names 'email'",
         ),
-        ("open.toml", &TOML.replace("select = ", "drop = "), "select"),
+        ("filter.toml", &format!("{TOML}[[step]]\nfilter = \"id ==\"\n"), "line 8: the filter of step 3"),
         ("version.toml", &TOML.replace("version = 1", "version = 2"), "version 2"),
         ("raw.toml", &TOML.replace("ndjson", "raw"), "step 1"),
         ("job.txt", TOML, "neither .toml, .yaml nor .json"),

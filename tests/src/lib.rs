@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod hostile;
+pub mod measure;
 pub mod message;
 pub mod process;
 pub mod world;

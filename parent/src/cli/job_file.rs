@@ -7,6 +7,7 @@ use adyton_shared::job::{Field, Job, Leaving, Step, Treatment};
 use serde_norway::with::singleton_map_recursive;
 
 use super::failure::{bad_file, failed_with};
+use super::step_line::step_line;
 use crate::exit::{Exit, Failure};
 
 const HINT: &str = "see docs/policy.md for the steps; `adyton run --check` explains a job file";
@@ -17,13 +18,17 @@ pub(super) fn read(path: &Path) -> Result<Job, Failure> {
         .map_err(|error| bad_file(&error, &format!("the job {}", path.display())))?;
     let wrong =
         |error: String| failed_with(Exit::Usage, format!("the job {}: {error}", path.display()), HINT);
-    let job: Job = match path.extension().and_then(|extension| extension.to_str()) {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let job: Job = match extension {
         Some("toml") => toml::from_str(&text).map_err(|error| wrong(error.to_string()))?,
         Some("yaml" | "yml") => from_yaml(&text).map_err(|error| wrong(error.to_string()))?,
         Some("json") => serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?,
         _ => return Err(wrong("the name ends in neither .toml, .yaml nor .json".to_owned())),
     };
-    job.outcome().map_err(|error| wrong(error.to_string()))?;
+    job.outcome().map_err(|error| {
+        let line = error.step().and_then(|step| step_line(&text, extension.unwrap_or_default(), step));
+        wrong(line.map_or_else(|| error.to_string(), |line| format!("line {line}: {error}")))
+    })?;
     Ok(job)
 }
 

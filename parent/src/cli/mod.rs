@@ -15,6 +15,7 @@ mod receipt;
 mod requester;
 mod run;
 mod serve;
+mod step_line;
 mod trust;
 
 use std::ffi::OsString;

@@ -88,7 +88,7 @@ pub enum JobError {
         /// The path.
         path: FieldPath,
     },
-    /// A filter or an aggregate of a part of what is a text by now.
+    /// A part of what is a text by now.
     #[error("step {step} names '{path}', but an earlier step has made text of what it is in")]
     Inside {
         /// Position in the job, from 1.

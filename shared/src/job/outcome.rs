@@ -267,9 +267,6 @@ impl State {
         }
         self.fields.list();
         let (node, place) = self.find(path, nth)?;
-        if self.fields.is_inside_of_text(node) {
-            return Err(JobError::Inside { step, path: path.clone() });
-        }
         self.reads.push(Read { node, field: self.field(node), place });
         Ok(self.reads.len().saturating_sub(1))
     }
@@ -300,6 +297,9 @@ impl State {
             Unusable::Overlap => JobError::Overlap { step, path: path.clone() },
             Unusable::Gone => JobError::Gone { step, path: path.clone() },
         })?;
+        if self.fields.is_inside_of_text(number) {
+            return Err(JobError::Inside { step, path: path.clone() });
+        }
         self.named.push((number, place));
         Ok((number, place))
     }
@@ -415,6 +415,7 @@ mod tests {
             (vec![drop("a"), select(&["a.b"])], gone(2, "a.b")),
             (vec![select(&["a"]), select(&["b"])], gone(2, "b")),
             (vec![select(&["a.b"]), mask("a")], gone(2, "a")),
+            (vec![mask("a"), select(&["a.b"])], JobError::Inside { step: 2, path: path("a.b") }),
             (vec![rename("a", "b"), mask("a")], gone(2, "a")),
             (vec![rename("a", "b"), mask("a.c")], gone(2, "a.c")),
             (vec![select(&["b"]), rename("a", "c")], gone(2, "a")),

@@ -17,4 +17,5 @@ mod policy_check;
 mod receipts;
 mod sealed_destinations;
 mod sealed_requests;
+mod steps;
 mod transport;
