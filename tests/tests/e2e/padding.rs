@@ -1,7 +1,8 @@
 //! What the length of a padded result tells: its size class, and nothing else.
 
+use adyton_shared::ErrorCode;
 use adyton_shared::job::{Input, Job};
-use adyton_tests::client::mask_job;
+use adyton_tests::client::{code, mask_job};
 use adyton_tests::hostile::{Recorded, Seen};
 use adyton_tests::message::Recipe;
 use adyton_tests::world::World;
@@ -69,5 +70,34 @@ async fn results_of_one_size_class_leave_in_equal_frames() {
     assert!(large.len() > 2 && large[..large.len() - 1].iter().all(|length| *length == large[0]));
     let different: std::collections::HashSet<_> = unpadded.iter().collect();
     assert_eq!(different.len(), unpadded.len(), "without padding every length tells");
+    world.stop().await;
+}
+
+// The limit is on what leaves: padding and the file's own bytes count.
+#[tokio::test]
+async fn a_padded_result_over_the_limit_is_refused_whole() {
+    let world = World::start().await;
+    let rule = format!(
+        "\n[[release]]\nrequester = \"billing\"\nto = \"{AGE}\"\nfields = [\"id\", \"email\"]\npad = true\n"
+    );
+    let limited = |limit: &str| {
+        let limits = format!("[limits]\nresult = \"{limit}\"\n");
+        let rule = rule.clone();
+        move |policy: String| policy.replace("[limits]\n", &limits) + &rule
+    };
+    let owner = world.kms("owner").await;
+    let job = || Job { to: AGE.parse().expect("a recipient"), ..mask_job(Input::Ndjson) };
+    for (limit, fits) in [("4 KiB", false), ("5 KiB", true)] {
+        let enclave = world.enclave(limited(limit)).await;
+        let parent = world.parent(&enclave.socket).await;
+        let message = Recipe::of("a").seal(&owner, &enclave.key, &records(1, 10)).await;
+        let done = world.requester_at(&enclave.socket).run("a", job(), &message.bytes).await;
+        if fits {
+            assert!(done.is_ok(), "{limit}: {done:?}");
+        } else {
+            assert_eq!(code(done), ErrorCode::ResultTooLarge, "{limit}");
+        }
+        parent.stop().await;
+    }
     world.stop().await;
 }
