@@ -9,9 +9,12 @@ use std::fmt::Debug;
 use adyton_shared::cbor;
 use adyton_shared::context::EncryptionContext;
 use adyton_shared::id::{EnclaveId, JobId, PolicyDigest, RequesterKey, RequesterName, Sha256Digest};
-use adyton_shared::job::{Destination, DigestAlgorithm, FieldPath, Input, Job, Keyed, Mask, Rename, Step};
+use adyton_shared::job::{
+    Aggregate, Destination, DigestAlgorithm, FieldPath, Input, Job, Keyed, Mask, Rename, Step,
+};
 use adyton_shared::message::{
-    self, Credentials, Done, FromEnclave, FromParent, MessageError, Refusal, ResultKey, ToEnclave, ToParent,
+    self, Credentials, Done, FromEnclave, FromParent, KeyAnswer, KeyQuestion, MessageError, Refusal,
+    ResultKey, SealedRequest, ToEnclave, ToParent,
 };
 use adyton_shared::receipt::{Receipt, UnverifiedReceipt};
 use adyton_shared::request::{Request, UnverifiedRequest};
@@ -87,6 +90,9 @@ fn what_the_parent_says_to_the_enclave() {
         &ToEnclave::Job { request: ByteBuf::from(vec![1; 300]) },
         &version_1("job", map(&[("request", bytes(&[1; 300]))])),
     );
+    let sealed = SealedRequest { encapsulated: [2; 32], sealed: ByteBuf::from(vec![3; 1024]) };
+    let fields = [("encapsulated", bytes(&[2; 32])), ("sealed", bytes(&[3; 1024]))];
+    golden(&ToEnclave::SealedJob(sealed), &version_1("sealed_job", map(&fields)));
 }
 
 #[test]
@@ -104,6 +110,11 @@ fn what_the_enclave_says_to_the_parent() {
         let other = version_1("done", map(&[("key", bytes(&vec![5; length])), ("receipt", bytes(b""))]));
         assert!(message::decode::<FromEnclave>(&other).is_err(), "a key of {length} bytes");
     }
+
+    golden(
+        &FromEnclave::SealedDone { sealed: ByteBuf::from(vec![4; 500]) },
+        &version_1("sealed_done", map(&[("sealed", bytes(&[4; 500]))])),
+    );
 
     let refused = |code: u64, record, step, retry_after| {
         let fields =
@@ -164,6 +175,17 @@ fn what_is_said_on_the_port_of_credentials() {
         assert_eq!((read.session_token.as_deref(), read.expires_unix_ms), (token, expires));
         assert_eq!((&*read.access_key_id, &*read.secret_access_key), ("ASIA", "secret"));
     }
+}
+
+#[test]
+fn what_is_said_on_the_port_of_named_keys() {
+    let question =
+        KeyQuestion::Wrapped { name: "token".parse().unwrap(), source: "file:token.key".parse().unwrap() };
+    let fields = [("name", text("token")), ("source", text("file:token.key"))];
+    golden(&question, &version_1("wrapped", map(&fields)));
+    let answer = KeyAnswer::Wrapped { blob: ByteBuf::from(vec![1; 200]) };
+    golden(&answer, &version_1("wrapped", map(&[("blob", bytes(&[1; 200]))])));
+    golden(&KeyAnswer::Missing {}, &version_1("missing", map(&[])));
 }
 
 #[test]
@@ -240,7 +262,28 @@ fn a_job_and_its_digest() {
     let keyed = || Keyed { fields: vec![path("id")], key: "k".parse().unwrap() };
     let keyed_golden = map(&[("fields", array(&[text("id")])), ("key", text("k"))]);
     let renamed = map(&[("from", text("a.b")), ("to", text("a.c"))]);
+    let aggregate = Aggregate {
+        by: vec![path("country")],
+        count: true,
+        sum: vec![path("a")],
+        min: vec![path("b")],
+        max: vec![path("c")],
+        mean: vec![path("d")],
+        distinct: vec![path("e")],
+        quantiles: None,
+    };
+    let aggregated = map(&[
+        ("by", array(&[text("country")])),
+        ("count", vec![0xf5]),
+        ("sum", array(&[text("a")])),
+        ("min", array(&[text("b")])),
+        ("max", array(&[text("c")])),
+        ("mean", array(&[text("d")])),
+        ("distinct", array(&[text("e")])),
+    ]);
     for (step, expected) in [
+        (Step::Filter("id == 1".into()), map(&[("filter", text("id == 1"))])),
+        (Step::Aggregate(Box::new(aggregate)), map(&[("aggregate", aggregated)])),
         (Step::Rename(Rename { from: path("a.b"), to: path("a.c") }), map(&[("rename", renamed)])),
         (Step::Token(keyed()), map(&[("token", keyed_golden.clone())])),
         (Step::Hash(keyed()), map(&[("hash", keyed_golden.clone())])),
@@ -499,6 +542,8 @@ fn decode_as_everything(bytes: &[u8]) {
     decodes_to_itself_or_not_at_all::<FromEnclave>(bytes);
     decodes_to_itself_or_not_at_all::<ToParent>(bytes);
     decodes_to_itself_or_not_at_all::<FromParent>(bytes);
+    decodes_to_itself_or_not_at_all::<KeyQuestion>(bytes);
+    decodes_to_itself_or_not_at_all::<KeyAnswer>(bytes);
     if let Ok(job) = cbor::decode::<Job>(bytes) {
         assert_eq!(cbor::encode(&job).unwrap(), bytes);
     }
