@@ -24,6 +24,8 @@ struct Node {
     treatments: Vec<Done>,
     /// The first step that could not be done to it.
     poison: Option<usize>,
+    /// Whether that step was about the value itself; no later one mends that.
+    untreatable: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +66,7 @@ fn plant(value: &Value, origin: &[Segment]) -> Node {
         Value::Array(all) => Kind::Array(all.iter().map(|v| plant(v, &inside(Segment::Each))).collect()),
         scalar => Kind::Scalar(scalar.clone()),
     };
-    Node { origin: origin.to_vec(), kind, treatments: Vec::new(), poison: None }
+    Node { origin: origin.to_vec(), kind, treatments: Vec::new(), poison: None, untreatable: false }
 }
 
 impl Node {
@@ -162,8 +164,14 @@ impl Node {
             (Kind::Scalar(Value::String(text)), _) => text.clone(),
             (Kind::Scalar(Value::Number(number)), _) => number.to_string(),
             (Kind::Scalar(Value::Bool(value)), Done::Token(_) | Done::Hash(_)) => value.to_string(),
-            _ => return self.poison(step),
+            _ => {
+                self.untreatable = true;
+                return self.poison(step);
+            }
         };
+        if self.untreatable {
+            return;
+        }
         let tag = match &self.kind {
             Kind::Scalar(Value::String(_)) => "s",
             Kind::Scalar(Value::Bool(_)) => "b",
@@ -287,9 +295,7 @@ impl Test {
 
     /// What it says of a value, if it can say anything.
     fn holds(self, node: Option<&Node>) -> Option<bool> {
-        let poisoned = node.is_some_and(|n| {
-            n.poison.is_some() && n.treatments.is_empty() && matches!(n.kind, Kind::Scalar(Value::Bool(_)))
-        });
+        let poisoned = node.is_some_and(|n| n.untreatable && matches!(n.kind, Kind::Scalar(_)));
         let scalar = match node.map(|node| &node.kind) {
             None => Err(false),
             Some(Kind::Scalar(_)) if poisoned => Err(true),
@@ -327,6 +333,8 @@ impl Act {
 /// What becomes of one record: an error, nothing, or what leaves of it; and what its filters have read.
 struct Fate {
     leaves: Result<Option<Node>, ()>,
+    /// A filter keeps it back, and some step cannot treat it: whether that is noticed is of no interest.
+    unclear: bool,
     read: Vec<Node>,
 }
 
@@ -361,18 +369,24 @@ fn fate(record: &Value, acts: &[Act]) -> Fate {
     }
     let aggregates = matches!(acts.last(), Some(Act::Plain(Step::Aggregate(_))));
     let poison = if aggregates { None } else { node.first_poison() };
-    if !aggregates && node.value().is_none() {
-        return Fate { leaves: Err(()), read };
+    let broken = !aggregates && (poison.is_some() || node.value().is_none());
+    if broken && decisions.iter().any(|(_, holds)| *holds == Some(false)) {
+        return Fate { leaves: Ok(None), unclear: true, read };
+    }
+    if broken && poison.is_none() {
+        return Fate { leaves: Err(()), unclear: false, read };
     }
     for (step, holds) in decisions {
         match holds {
-            _ if poison.is_some_and(|poison| poison < step) => return Fate { leaves: Err(()), read },
-            None => return Fate { leaves: Err(()), read },
-            Some(false) => return Fate { leaves: Ok(None), read },
+            _ if poison.is_some_and(|poison| poison < step) => {
+                return Fate { leaves: Err(()), unclear: false, read };
+            }
+            None => return Fate { leaves: Err(()), unclear: false, read },
+            Some(false) => return Fate { leaves: Ok(None), unclear: false, read },
             Some(true) => {}
         }
     }
-    Fate { leaves: if poison.is_some() { Err(()) } else { Ok(Some(node)) }, read }
+    Fate { leaves: if poison.is_some() { Err(()) } else { Ok(Some(node)) }, unclear: false, read }
 }
 
 fn treat(node: &mut Node, fields: &[FieldPath], done: &Done, step: usize) {
@@ -423,7 +437,7 @@ fn figures(
     let mut groups: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
     let scalar = |node: &Node, path: &FieldPath| match node.find(path.segments()) {
         None => Some(Value::Null),
-        Some(Node { kind: Kind::Scalar(Value::Bool(_)), poison: Some(_), .. }) => None,
+        Some(Node { kind: Kind::Scalar(_), untreatable: true, .. }) => None,
         Some(Node { kind: Kind::Scalar(value), .. }) => Some(value.clone()),
         Some(_) => None,
     };
@@ -631,7 +645,7 @@ fn run(acts: &[Act], minimum: u64, data: &str) -> Result<String, ()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_leaves_that_the_reference_keeps_and_the_rest_is_equal(
@@ -674,6 +688,7 @@ proptest! {
             return Ok(());
         }
         match (&result, &nodes) {
+            (Err(()), _) if fates.iter().any(|fate| fate.unclear) => {}
             (Ok(out), Ok(nodes)) => {
                 let out: Vec<_> = out.lines().map(|line| pruned(serde_json::from_str(line).unwrap())).collect();
                 let expected: Vec<_> = nodes.iter().map(|node| pruned(node.value().unwrap())).collect();

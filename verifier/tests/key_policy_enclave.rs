@@ -194,9 +194,9 @@ fn data_is_opened_through_the_vpc_endpoint_and_from_the_own_account_only() {
 fn named_keys_have_contexts_of_their_own() {
     let pcrs = image();
     let named = [vec![("purpose", "token"), ("version", "2")]];
-    let policy = RecipientOnly { required_context: &["tenant"], named_keys: &named, ..recipient_only(&pcrs) };
+    let policy = RecipientOnly { required_context: &["object"], named_keys: &named, ..recipient_only(&pcrs) };
     let policy = policy.render().unwrap();
-    let (owner, role) = (Principal::parse(OWNER).unwrap(), Principal::parse(ROLE).unwrap());
+    let (owner, role) = (Principal::parse(OWNER).unwrap(), Principal::assumed(ROLE, "i-1").unwrap());
     let token = [("kms:EncryptionContext:purpose", "token"), ("kms:EncryptionContext:version", "2")];
     let stale = [("kms:EncryptionContext:purpose", "token"), ("kms:EncryptionContext:version", "1")];
     let document = good_document();
