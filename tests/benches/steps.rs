@@ -84,7 +84,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn aggregate(key: &DataKey, folder: &Path) -> anyhow::Result<()> {
-    let mut data = records(MILLION * 340);
+    let mut data = records(MILLION * 450);
     let end = data.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(MILLION - 1);
     data.truncate(end.map(|(at, _)| at + 1).ok_or_else(|| anyhow::anyhow!("too few records"))?);
     let file = folder.join("million.ndjson");
