@@ -9,6 +9,8 @@
 //! are repeated and short ones continued (S-5).
 //! Source: `docs/protocol.md` §2.
 
+mod in_place;
+
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
+
+pub use in_place::DataFrame;
 
 use crate::error_code::ErrorCode;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
@@ -296,9 +300,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 
     /// Begins a data frame whose payload is appended where it will be sent from, without a copy.
     pub fn data_frame(&mut self) -> DataFrame<'_> {
-        let begin = self.buffer.len();
-        self.buffer.extend_from_slice(&[0; HEADER_BYTES]);
-        DataFrame { queue: &mut self.buffer, begin }
+        DataFrame::begin(&mut self.buffer)
     }
 
     /// Writes everything queued. The deadline holds for each piece that the other side takes, so a slow
@@ -346,60 +348,6 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// [`FrameError::Io`].
     pub async fn shutdown(&mut self) -> Result<(), FrameError> {
         Ok(self.stream.shutdown().await?)
-    }
-}
-
-/// A data frame that is being filled. Dropped without [`DataFrame::queue`], it leaves no trace.
-pub struct DataFrame<'a> {
-    queue: &'a mut Vec<u8>,
-    begin: usize,
-}
-
-impl DataFrame<'_> {
-    /// Append the payload here; what is there before is not to be touched.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        self.queue
-    }
-
-    /// The payload appended so far.
-    pub fn payload(&self) -> &[u8] {
-        self.queue.get(self.begin.saturating_add(HEADER_BYTES)..).unwrap_or_default()
-    }
-
-    /// Completes the frame, to be sent with the next flush; an empty one is left out.
-    ///
-    /// # Errors
-    /// [`FrameError::TooLarge`].
-    pub fn queue(mut self) -> Result<(), FrameError> {
-        let (limit, bytes) = (Kind::Data.limit(), self.payload().len());
-        let announced = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if announced > limit {
-            return Err(FrameError::TooLarge { announced, limit });
-        }
-        if bytes == 0 {
-            return Ok(());
-        }
-        let frame = self.queue.get_mut(self.begin..).unwrap_or_default();
-        if let Some(([kind, length @ ..], _)) = frame.split_first_chunk_mut::<HEADER_BYTES>() {
-            *kind = Kind::Data.number();
-            *length = announced.to_be_bytes();
-        }
-        let checksum = crc32c::crc32c(frame);
-        self.queue.extend_from_slice(&checksum.to_be_bytes());
-        self.begin = self.queue.len();
-        Ok(())
-    }
-}
-
-impl Drop for DataFrame<'_> {
-    fn drop(&mut self) {
-        self.queue.truncate(self.begin);
-    }
-}
-
-impl fmt::Debug for DataFrame<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DataFrame(..)")
     }
 }
 
