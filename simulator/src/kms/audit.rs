@@ -64,13 +64,14 @@ pub(super) struct Trail {
     user_agent: Option<String>,
     identity: Value,
     account: Option<String>,
+    region: String,
     parameters: Value,
     resources: Vec<Value>,
     recipient: Option<Value>,
 }
 
 impl Trail {
-    pub(super) fn new(call: &Call, time: Millis) -> Self {
+    pub(super) fn new(call: &Call, time: Millis, region: &str) -> Self {
         let agent = call.parts.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok());
         Self {
             time,
@@ -79,6 +80,7 @@ impl Trail {
             user_agent: agent.map(str::to_owned),
             identity: json!({"type": "Unknown"}),
             account: None,
+            region: region.to_owned(),
             parameters: Value::Null,
             resources: Vec::new(),
             recipient: None,
@@ -103,6 +105,7 @@ impl Trail {
             self.identity["userName"] = arn.rsplit('/').next().into();
         }
         self.account = Some(caller.account().to_owned());
+        self.region.clone_from(&caller.region);
     }
 
     /// Takes over the fields of a body that may be repeated.
@@ -145,7 +148,7 @@ impl Trail {
         }
     }
 
-    fn line(&self, operation: &str, region: &str, error: Option<&ApiError>) -> Value {
+    fn line(&self, operation: &str, error: Option<&ApiError>) -> Value {
         let time = OffsetDateTime::from_unix_timestamp(i64::try_from(self.time / 1000).unwrap_or_default())
             .ok()
             .and_then(|time| time.format(&Rfc3339).ok());
@@ -159,7 +162,7 @@ impl Trail {
             "eventTime": time,
             "eventSource": "kms.amazonaws.com",
             "eventName": operation,
-            "awsRegion": region,
+            "awsRegion": self.region,
             "sourceIPAddress": self.source,
             "userAgent": self.user_agent,
             "requestParameters": self.parameters,
@@ -205,8 +208,8 @@ impl AuditLog {
     }
 
     /// Writes one line. A full disk must not stop the service: the loss is logged.
-    pub(super) fn write(&self, trail: &Trail, operation: &str, region: &str, error: Option<&ApiError>) {
-        let mut line = trail.line(operation, region, error).to_string();
+    pub(super) fn write(&self, trail: &Trail, operation: &str, error: Option<&ApiError>) {
+        let mut line = trail.line(operation, error).to_string();
         line.push('\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = file.write_all(line.as_bytes()) {

@@ -76,21 +76,23 @@ impl Session<'_> {
     /// The condition keys that every call on a key has.
     fn conditions_of(&self, key: &KeyRecord) -> Answer<ConditionContext> {
         let mut context = ConditionContext::for_principal(&self.caller.principal);
-        context.set("kms:KeySpec", "SYMMETRIC_DEFAULT");
-        context.set("kms:KeyUsage", "ENCRYPT_DECRYPT");
-        context.set("kms:KeyOrigin", "AWS_KMS");
-        context.set("kms:MultiRegion", "false");
-        context.set("aws:RequestedRegion", &self.service.region);
+        context.set("kms:KeySpec", key.spec.name());
+        context.set("kms:KeyUsage", key.usage.name());
+        context.set("kms:KeyOrigin", key.origin.name());
+        context.set("kms:MultiRegion", if key.regions.is_some() { "true" } else { "false" });
+        if let Some(regions) = &key.regions {
+            let primary = key.region == regions.primary;
+            context.set("kms:MultiRegionKeyType", if primary { "PRIMARY" } else { "REPLICA" });
+        }
+        context.set("aws:RequestedRegion", self.region);
         context.set("aws:SourceIp", &self.peer.ip().to_string());
         context.set("aws:SecureTransport", if self.secure { "true" } else { "false" });
         context.set("aws:EpochTime", &(self.now / 1000).to_string());
         if let Some(alias) = &self.request_alias {
             context.set("kms:RequestAlias", alias);
         }
-        for alias in self.service.store.aliases()? {
-            if alias.key_id == key.id {
-                context.add("kms:ResourceAliases", &alias.name);
-            }
+        for name in self.service.store.names_of(&key.arn)? {
+            context.add("kms:ResourceAliases", &name);
         }
         for (tag, value) in &key.tags {
             context.set(&format!("aws:ResourceTag/{tag}"), value);

@@ -17,9 +17,7 @@ use zeroize::Zeroizing;
 
 use super::cms::element;
 use super::master::MasterKey;
-
-/// Names one master key of one KMS key; 64 hexadecimal digits on the wire.
-pub(super) type MaterialId = [u8; 32];
+use super::material::MaterialId;
 
 const PREFIX: [u8; 5] = [0x01, 0x02, 0x02, 0x00, 0x78];
 const SALT_MARK: u8 = 0x01;
@@ -44,7 +42,8 @@ pub(super) struct NotOpened;
 
 /// What a blob is bound to besides its own header.
 pub(super) struct Binding<'a> {
-    pub(super) key_arn: &'a str,
+    /// See [`KeyRecord::binding`](super::key::KeyRecord::binding).
+    pub(super) key: &'a str,
     /// The encryption context in canonical encoding.
     pub(super) context: &'a [u8],
 }
@@ -119,7 +118,7 @@ fn cipher(master: &MasterKey, salt: &[u8; SALT_BYTES]) -> Option<Aes256Gcm> {
 
 /// Header and ARN have lengths that cannot run into what follows them.
 fn additional_data(header: &[u8], binding: &Binding) -> Vec<u8> {
-    [header, binding.key_arn.as_bytes(), &[0], binding.context].concat()
+    [header, binding.key.as_bytes(), &[0], binding.context].concat()
 }
 
 fn encrypted_data(nonce: &[u8; NONCE_BYTES], sealed: &[u8]) -> Vec<u8> {
@@ -164,12 +163,17 @@ fn contents<'a>(der: &'a [u8], tag: u8, lead: &[u8]) -> Result<&'a [u8], NotOpen
 mod tests {
     use super::*;
 
-    const BINDING: Binding =
-        Binding { key_arn: "arn:aws:kms:eu-west-1:111122223333:key/1", context: b"context" };
+    fn fresh() -> MasterKey {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).unwrap();
+        MasterKey::from_bytes(&bytes).unwrap()
+    }
+
+    const BINDING: Binding = Binding { key: "arn:aws:kms:eu-west-1:111122223333:key/1", context: b"context" };
 
     #[test]
     fn has_the_sizes_of_real_blobs() {
-        let master = MasterKey::generate().unwrap();
+        let master = fresh();
         for (plaintext, size) in [(16, 168), (24, 176), (32, 184)] {
             let blob = seal(&master, &[5; 32], &BINDING, &vec![1; plaintext]).unwrap();
             assert_eq!(blob.len(), size);
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn opens_every_length_and_no_other_bit_pattern() {
-        let master = MasterKey::generate().unwrap();
+        let master = fresh();
         for length in [1, 15, 16, 32, 84, 100, 101, 128, 229, 230, 1024, 4096] {
             let plaintext = vec![0xA5; length];
             let blob = seal(&master, &[5; 32], &BINDING, &plaintext).unwrap();
@@ -203,13 +207,13 @@ mod tests {
     // K-4
     #[test]
     fn another_context_key_or_arn_does_not_open_a_blob() {
-        let master = MasterKey::generate().unwrap();
+        let master = fresh();
         let blob = seal(&master, &[5; 32], &BINDING, &[1; 32]).unwrap();
         assert!(open(&master, &Binding { context: b"contexT", ..BINDING }, &blob).is_err());
         assert!(
-            open(&master, &Binding { key_arn: "arn:aws:kms:eu-west-1:111122223333:key/2", ..BINDING }, &blob)
+            open(&master, &Binding { key: "arn:aws:kms:eu-west-1:111122223333:key/2", ..BINDING }, &blob)
                 .is_err()
         );
-        assert!(open(&MasterKey::generate().unwrap(), &BINDING, &blob).is_err());
+        assert!(open(&fresh(), &BINDING, &blob).is_err());
     }
 }

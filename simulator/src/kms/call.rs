@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use adyton_verifier::key_policy::Principal;
+use http::HeaderMap;
 use http::request::Parts;
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ use super::error::{Answer, ApiError};
 use super::faults::Mishap;
 use super::input::Input;
 use super::key::Millis;
+use super::key_id::Place;
 use super::operations::{self, Operation};
 use super::sigv4::{self, SignatureError};
 use super::user::User;
@@ -43,11 +45,17 @@ pub(super) enum Outcome {
 pub(super) struct Caller {
     pub(super) user: User,
     pub(super) principal: Principal,
+    /// The region that the request was signed for, and with that the one it is served in.
+    pub(super) region: String,
 }
 
 impl Caller {
     pub(super) fn account(&self) -> &str {
         self.principal.account()
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { region: &self.region, account: self.account() }
     }
 }
 
@@ -55,6 +63,7 @@ impl Caller {
 pub(super) struct Session<'a> {
     pub(super) service: &'a Service,
     pub(super) caller: &'a Caller,
+    pub(super) region: &'a str,
     pub(super) peer: SocketAddr,
     pub(super) secure: bool,
     pub(super) now: Millis,
@@ -76,7 +85,7 @@ impl Service {
     /// Answers one call. Blocks: it reads and writes the database.
     pub(super) fn answer(&self, call: &Call) -> Outcome {
         let time = (self.clock)();
-        let mut trail = Trail::new(call, millis(time));
+        let mut trail = Trail::new(call, millis(time), &self.region);
         let operation = Operation::of(&call.parts.headers);
         let name = operation.map_or("", Operation::name);
         let mishap = self.faults().strike(name, time);
@@ -91,7 +100,7 @@ impl Service {
                 .ok_or_else(|| ApiError::silent("UnknownOperationException"))
                 .and_then(|operation| self.perform(operation, call, &mut trail)),
         };
-        self.audit.write(&trail, name, &self.region, answer.as_ref().err());
+        self.audit.write(&trail, name, answer.as_ref().err());
         let (status, body) = match answer {
             Ok(body) => (200, body),
             Err(error) => (error.status, error.body()),
@@ -113,6 +122,7 @@ impl Service {
         let mut session = Session {
             service: self,
             caller: &caller,
+            region: &caller.region,
             peer: call.peer,
             secure: call.secure,
             now: trail.time,
@@ -133,11 +143,18 @@ impl Service {
             }
         };
         let signed = sigv4::verify(&call.parts, &call.body, lookup, "kms", (self.clock)())?;
-        signed.require_region(&self.region)?;
+        signed.require_region(host_region(&call.parts.headers).unwrap_or(&signed.region))?;
         let user = self.store.user(&signed.access_key_id)?.ok_or(SignatureError::UnrecognizedClient)?;
         let principal = Principal::parse(&user.principal_arn).map_err(|_| ApiError::internal())?;
-        Ok(Caller { user, principal })
+        Ok(Caller { user, principal, region: signed.region })
     }
+}
+
+/// The region of an endpoint's name, `kms.REGION.localhost`. Other names serve every region.
+fn host_region(headers: &HeaderMap) -> Option<&str> {
+    let host = headers.get(http::header::HOST)?.to_str().ok()?;
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name.strip_prefix("kms.")?.strip_suffix(".localhost")
 }
 
 impl From<SignatureError> for ApiError {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::blob::MaterialId;
 use super::error::{Answer, ApiError};
+use super::material::{MaterialId, MaterialRecord};
+use super::spec::{KeySpec, KeyUsage, Origin};
 
 /// Milliseconds since 1970.
 pub(super) type Millis = u64;
@@ -16,35 +17,57 @@ pub(super) type Millis = u64;
 pub(super) enum KeyState {
     Enabled,
     Disabled,
-    PendingDeletion { at: Millis },
+    /// No material has been imported, or it has been deleted or has expired.
+    PendingImport,
+    PendingDeletion {
+        at: Millis,
+    },
 }
 
 /// One key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeyRecord {
-    pub(super) id: String,
+    /// Names the key in the whole service.
     pub(super) arn: String,
     pub(super) account: String,
+    pub(super) region: String,
+    /// The last part of the ARN; a multi-region key has the same in all its regions.
+    pub(super) id: String,
     pub(super) created: Millis,
     pub(super) description: String,
     pub(super) state: KeyState,
+    pub(super) spec: KeySpec,
+    pub(super) usage: KeyUsage,
+    pub(super) origin: Origin,
     /// The key policy as it was given.
     pub(super) policy: String,
     pub(super) tags: BTreeMap<String, String>,
-    pub(super) material: MaterialId,
-    pub(super) sealed_master: Vec<u8>,
+    /// The key's regions, if it is a multi-region key.
+    pub(super) regions: Option<Regions>,
+    /// All that the key ever had and not lost; the last is the current one.
+    pub(super) materials: Vec<MaterialRecord>,
+}
+
+/// Where a multi-region key is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Regions {
+    pub(super) primary: String,
+    /// Sorted, without the primary.
+    pub(super) replicas: Vec<String>,
 }
 
 /// One alias.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AliasRecord {
-    pub(super) account: String,
+    pub(super) arn: String,
     /// With its prefix `alias/`.
     pub(super) name: String,
-    pub(super) key_id: String,
+    pub(super) key_arn: String,
     pub(super) created: Millis,
+    pub(super) updated: Millis,
 }
 
 impl KeyRecord {
@@ -53,12 +76,15 @@ impl KeyRecord {
         matches!(self.state, KeyState::PendingDeletion { at } if at <= now)
     }
 
-    /// Refuses cryptography with a key that is disabled or about to be deleted (K-20).
+    /// Refuses cryptography with a key that is disabled, empty or about to be deleted (K-20).
     pub(super) fn usable(&self) -> Answer<()> {
         match self.state {
             KeyState::Enabled => Ok(()),
             KeyState::Disabled => {
                 Err(ApiError::new("DisabledException", format!("{} is disabled.", self.arn)))
+            }
+            KeyState::PendingImport => {
+                Err(ApiError::invalid_state(format!("{} is pending import.", self.arn)))
             }
             KeyState::PendingDeletion { .. } => self.not_pending(),
         }
@@ -70,18 +96,37 @@ impl KeyRecord {
             KeyState::PendingDeletion { .. } => {
                 Err(ApiError::invalid_state(format!("{} is pending deletion.", self.arn)))
             }
-            KeyState::Enabled | KeyState::Disabled => Ok(()),
+            KeyState::Enabled | KeyState::Disabled | KeyState::PendingImport => Ok(()),
         }
     }
 
-    pub(super) fn material_id(&self) -> String {
-        hex::encode(self.material)
+    /// The material that new ciphertexts and signatures are made with.
+    pub(super) fn current(&self) -> Answer<&MaterialRecord> {
+        // Keys without one are pending import, and `usable` refused them.
+        self.materials.last().ok_or_else(ApiError::internal)
+    }
+
+    pub(super) fn material(&self, id: &MaterialId) -> Option<&MaterialRecord> {
+        self.materials.iter().find(|material| material.id == *id)
+    }
+
+    /// What ciphertexts are bound to: the ARN, without the region if every replica has to open them.
+    pub(super) fn binding(&self) -> String {
+        match self.regions {
+            None => self.arn.clone(),
+            Some(_) => format!("arn:aws:kms::{}:key/{}", self.account, self.id),
+        }
+    }
+
+    pub(super) fn algorithms(&self) -> &'static [&'static str] {
+        self.spec.algorithms(self.usage)
     }
 
     pub(super) fn state_name(&self) -> &'static str {
         match self.state {
             KeyState::Enabled => "Enabled",
             KeyState::Disabled => "Disabled",
+            KeyState::PendingImport => "PendingImport",
             KeyState::PendingDeletion { .. } => "PendingDeletion",
         }
     }
@@ -95,27 +140,53 @@ impl KeyRecord {
             "CreationDate": seconds(self.created),
             "Enabled": self.state == KeyState::Enabled,
             "Description": self.description,
-            "KeyUsage": "ENCRYPT_DECRYPT",
+            "KeyUsage": self.usage.name(),
             "KeyState": self.state_name(),
-            "Origin": "AWS_KMS",
+            "Origin": self.origin.name(),
             "KeyManager": "CUSTOMER",
-            "CustomerMasterKeySpec": "SYMMETRIC_DEFAULT",
-            "KeySpec": "SYMMETRIC_DEFAULT",
-            "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
-            "MultiRegion": false,
-            "CurrentKeyMaterialId": self.material_id(),
+            "CustomerMasterKeySpec": self.spec.name(),
+            "KeySpec": self.spec.name(),
+            "MultiRegion": self.regions.is_some(),
         });
+        metadata[self.usage.algorithms_member()] = json!(self.algorithms());
+        if let (KeySpec::SymmetricDefault, Some(material)) = (self.spec, self.materials.last()) {
+            metadata["CurrentKeyMaterialId"] = material.name().into();
+        }
+        if let Some(regions) = &self.regions {
+            metadata["MultiRegionConfiguration"] = self.multi_region_configuration(regions);
+        }
         if let KeyState::PendingDeletion { at } = self.state {
             metadata["DeletionDate"] = seconds(at);
         }
         metadata
     }
+
+    fn multi_region_configuration(&self, regions: &Regions) -> Value {
+        let member =
+            |region: &String| json!({"Arn": key_arn(region, &self.account, &self.id), "Region": region});
+        json!({
+            "MultiRegionKeyType": if self.region == regions.primary { "PRIMARY" } else { "REPLICA" },
+            "PrimaryKey": member(&regions.primary),
+            "ReplicaKeys": regions.replicas.iter().map(member).collect::<Vec<_>>(),
+        })
+    }
 }
 
 impl AliasRecord {
-    pub(super) fn arn(&self, region: &str) -> String {
-        format!("arn:aws:kms:{region}:{}:{}", self.account, self.name)
+    /// The id of the key that it names.
+    pub(super) fn key_id(&self) -> &str {
+        self.key_arn.rsplit('/').next().unwrap_or_default()
     }
+}
+
+/// The ARN of a key.
+pub(super) fn key_arn(region: &str, account: &str, id: &str) -> String {
+    format!("arn:aws:kms:{region}:{account}:key/{id}")
+}
+
+/// The ARN of an alias, whose name has its prefix `alias/`.
+pub(super) fn alias_arn(region: &str, account: &str, name: &str) -> String {
+    format!("arn:aws:kms:{region}:{account}:{name}")
 }
 
 /// A time on the wire: seconds since 1970 with a fraction.

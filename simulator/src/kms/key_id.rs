@@ -1,9 +1,8 @@
 //! The ways to name a key: id, key ARN, alias, alias ARN.
 
 use super::Service;
-use super::call::Caller;
 use super::error::{Answer, ApiError};
-use super::key::{KeyRecord, Millis};
+use super::key::{KeyRecord, Millis, alias_arn, key_arn};
 
 /// A key that a request named, and how.
 pub(super) struct Named {
@@ -21,67 +20,67 @@ pub(super) enum Names {
     KeysOnly,
 }
 
+/// Where names without an account and a region are looked up.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) region: &'a str,
+    pub(super) account: &'a str,
+}
+
 impl Service {
     /// Finds the key that a request names.
     ///
     /// # Errors
     /// `NotFoundException` with AWS's texts.
-    pub(super) fn find_key(&self, name: &str, names: Names, caller: &Caller, now: Millis) -> Answer<Named> {
+    pub(super) fn find_key(&self, name: &str, names: Names, from: Place<'_>, now: Millis) -> Answer<Named> {
         let (account, resource) = match name.strip_prefix("arn:") {
-            Some(rest) => self.split_arn(name, rest)?,
-            None => (caller.account(), name),
+            Some(rest) => split_arn(name, rest, from.region)?,
+            None => (from.account, name),
         };
         if resource.starts_with("alias/") {
             if names == Names::KeysOnly {
                 return Err(invalid(name));
             }
-            return self.find_alias(account, resource, now);
+            let arn = alias_arn(from.region, account, resource);
+            let missing = || ApiError::not_found(format!("Alias {arn} is not found."));
+            let alias = self.store.alias(&arn)?.ok_or_else(missing)?;
+            let key = self.key(&alias.key_arn, now)?.ok_or_else(missing)?;
+            return Ok(Named { key, alias: Some(alias.name) });
         }
         let id = if name.starts_with("arn:") {
             resource
                 .strip_prefix("key/")
-                .ok_or_else(|| ApiError::not_found(format!("Invalid arn {}", self.region)))?
+                .ok_or_else(|| ApiError::not_found(format!("Invalid arn {}", from.region)))?
         } else {
             resource
         };
         if !is_key_id(id) {
             return Err(invalid(name));
         }
-        let missing = || self.missing(account, id);
-        let key = self
-            .store
-            .key(id)?
-            .filter(|key| key.account == account && !key.is_gone(now))
-            .ok_or_else(missing)?;
+        let arn = key_arn(from.region, account, id);
+        let key = self.key(&arn, now)?;
+        let key = key.ok_or_else(|| ApiError::not_found(format!("Key '{arn}' does not exist")))?;
         Ok(Named { key, alias: None })
     }
 
-    fn find_alias(&self, account: &str, alias: &str, now: Millis) -> Answer<Named> {
-        let missing = || {
-            ApiError::not_found(format!("Alias arn:aws:kms:{}:{account}:{alias} is not found.", self.region))
-        };
-        let record = self.store.alias(account, alias)?.ok_or_else(missing)?;
-        let key = self.store.key(&record.key_id)?.filter(|key| !key.is_gone(now)).ok_or_else(missing)?;
-        Ok(Named { key, alias: Some(record.name) })
+    /// The key of this ARN, unless its waiting period is over. Every look-up of a key goes through here.
+    pub(super) fn key(&self, arn: &str, now: Millis) -> Answer<Option<KeyRecord>> {
+        Ok(self.store.key(arn)?.filter(|key| !key.is_gone(now)))
     }
+}
 
-    /// Account and resource of an ARN of this service and region.
-    fn split_arn<'a>(&self, name: &str, rest: &'a str) -> Answer<(&'a str, &'a str)> {
-        let parts: Vec<&str> = rest.splitn(5, ':').collect();
-        match parts[..] {
-            ["aws", "kms", region, account, resource] if account.len() == 12 => {
-                if region == self.region {
-                    Ok((account, resource))
-                } else {
-                    Err(ApiError::not_found(format!("Invalid arn {region}")))
-                }
+/// Account and resource of an ARN of this service and region.
+fn split_arn<'a>(name: &str, rest: &'a str, here: &str) -> Answer<(&'a str, &'a str)> {
+    let parts: Vec<&str> = rest.splitn(5, ':').collect();
+    match parts[..] {
+        ["aws", "kms", region, account, resource] if account.len() == 12 => {
+            if region == here {
+                Ok((account, resource))
+            } else {
+                Err(ApiError::not_found(format!("Invalid arn {region}")))
             }
-            _ => Err(invalid(name)),
         }
-    }
-
-    pub(super) fn missing(&self, account: &str, id: &str) -> ApiError {
-        ApiError::not_found(format!("Key 'arn:aws:kms:{}:{account}:key/{id}' does not exist", self.region))
+        _ => Err(invalid(name)),
     }
 }
 
@@ -89,11 +88,15 @@ fn invalid(name: &str) -> ApiError {
     ApiError::not_found(format!("Invalid keyId '{name}'"))
 }
 
-/// A UUID in lower case, as this service makes them.
+/// As this service makes them: a UUID in lower case, or `mrk-` and its digits.
 fn is_key_id(id: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if let Some(digits) = id.strip_prefix("mrk-") {
+        return digits.len() == 32 && digits.bytes().all(is_digit);
+    }
     id.len() == 36
         && id.bytes().enumerate().all(|(place, byte)| match place {
             8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+            _ => is_digit(byte),
         })
 }

@@ -23,12 +23,6 @@ pub(super) struct MasterKey([u8; KEY_BYTES]);
 pub(super) struct RootKey(Aes256Gcm);
 
 impl MasterKey {
-    pub(super) fn generate() -> Option<Self> {
-        let mut key = Self([0; KEY_BYTES]);
-        getrandom::fill(&mut key.0).ok()?;
-        Some(key)
-    }
-
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut key = Self([0; KEY_BYTES]);
         if bytes.len() != KEY_BYTES {

@@ -22,10 +22,12 @@ mod input;
 mod key;
 mod key_id;
 mod master;
+mod material;
 mod operations;
 mod recipient;
 mod server;
 pub mod sigv4;
+mod spec;
 mod store;
 mod throttle;
 mod tls;
@@ -60,9 +62,11 @@ pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct KmsConfig {
     /// Database, root key, certificates and audit log lie here; made if absent.
     pub state_dir: PathBuf,
-    /// The twelve-digit account that the first administrator belongs to.
+    /// The twelve-digit account that the first administrator belongs to. Others begin to exist with
+    /// their first user.
     pub account: String,
-    /// The region in ARNs and signatures.
+    /// The region in the server's certificate. Every region is served: a call's is the one that it
+    /// was signed for.
     pub region: String,
     /// The root that attestation documents must lead to. With AWS's, real documents are accepted.
     pub attestation_root: TrustAnchor,
@@ -326,7 +330,7 @@ impl Service {
         self.store.users()?;
         let now = millis((self.clock)());
         let gone: Vec<String> =
-            self.store.keys()?.into_iter().filter(|key| key.is_gone(now)).map(|key| key.id).collect();
+            self.store.keys()?.into_iter().filter(|key| key.is_gone(now)).map(|key| key.arn).collect();
         if !gone.is_empty() {
             self.store.purge(&gone)?;
         }

@@ -6,27 +6,32 @@
 
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Database, MultimapTableDefinition, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::KmsError;
-use super::blob::MaterialId;
 use super::key::{AliasRecord, KeyRecord};
-use super::master::{MasterKey, RootKey};
+use super::master::RootKey;
+use super::material::{MaterialId, MaterialRecord, Secret};
 use super::user::{SealedUser, User};
 
-/// Key id to [`KeyRecord`].
+/// Key ARN to [`KeyRecord`]. ARNs begin with region and account, so a range holds the keys of both.
 const KEYS: TableDefinition<&str, &[u8]> = TableDefinition::new("keys");
-/// `ACCOUNT:alias/NAME` to [`AliasRecord`].
+/// Alias ARN to [`AliasRecord`].
 const ALIASES: TableDefinition<&str, &[u8]> = TableDefinition::new("aliases");
-/// Key material id to key id.
-const MATERIALS: TableDefinition<&[u8], &str> = TableDefinition::new("materials");
+/// Key ARN to the names of its aliases.
+const NAMES: MultimapTableDefinition<&str, &str> = MultimapTableDefinition::new("names");
+/// `REGION/MATERIAL` to the ARN of the key that has this material in this region.
+const MATERIALS: TableDefinition<&str, &str> = TableDefinition::new("materials");
 /// Access key id to [`SealedUser`].
 const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
 /// Facts about the database itself.
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The database and the key to its secrets.
@@ -51,6 +56,7 @@ impl Store {
         self.change(|transaction| {
             transaction.open_table(KEYS)?;
             transaction.open_table(ALIASES)?;
+            transaction.open_multimap_table(NAMES)?;
             transaction.open_table(MATERIALS)?;
             transaction.open_table(USERS)?;
             let mut meta = transaction.open_table(META)?;
@@ -86,87 +92,94 @@ impl Store {
         table.get(id)?.map(|bytes| read(bytes.value())).transpose()
     }
 
+    /// The records whose ids begin with `prefix`, sorted by id.
     fn records<T: DeserializeOwned>(
         &self,
         table: TableDefinition<&str, &[u8]>,
-    ) -> Result<Vec<(String, T)>, KmsError> {
+        prefix: &str,
+    ) -> Result<Vec<T>, KmsError> {
         let table = self.database.begin_read()?.open_table(table)?;
-        table
-            .iter()?
-            .map(|entry| {
-                let (id, bytes) = entry?;
-                Ok((id.value().to_owned(), read(bytes.value())?))
-            })
-            .collect()
+        let mut records = Vec::new();
+        for entry in table.range(prefix..)? {
+            let (id, bytes) = entry?;
+            if !id.value().starts_with(prefix) {
+                break;
+            }
+            records.push(read(bytes.value())?);
+        }
+        Ok(records)
     }
 
     // Keys.
 
-    pub(super) fn key(&self, id: &str) -> Result<Option<KeyRecord>, KmsError> {
-        self.record(KEYS, id)
+    pub(super) fn key(&self, arn: &str) -> Result<Option<KeyRecord>, KmsError> {
+        self.record(KEYS, arn)
     }
 
-    /// All keys, by id.
+    /// All keys of all accounts and regions, by ARN.
     pub(super) fn keys(&self) -> Result<Vec<KeyRecord>, KmsError> {
-        Ok(self.records(KEYS)?.into_iter().map(|(_, key)| key).collect())
+        self.records(KEYS, "")
     }
 
-    /// The id of the key that a blob's material belongs to.
-    pub(super) fn key_of_material(&self, material: &MaterialId) -> Result<Option<String>, KmsError> {
+    /// The keys of an account in a region, by ARN.
+    pub(super) fn keys_in(&self, region: &str, account: &str) -> Result<Vec<KeyRecord>, KmsError> {
+        self.records(KEYS, &format!("arn:aws:kms:{region}:{account}:"))
+    }
+
+    /// The ARN of the key that has this material in this region.
+    pub(super) fn key_of_material(
+        &self,
+        region: &str,
+        material: &MaterialId,
+    ) -> Result<Option<String>, KmsError> {
         let table = self.database.begin_read()?.open_table(MATERIALS)?;
-        Ok(table.get(material.as_slice())?.map(|id| id.value().to_owned()))
+        Ok(table.get(material_place(region, material).as_str())?.map(|arn| arn.value().to_owned()))
     }
 
-    pub(super) fn seal_master(&self, key_id: &str, master: &MasterKey) -> Option<Vec<u8>> {
-        self.root.seal(&format!("keys/{key_id}"), master.expose())
+    /// Seals the secret of a material for its record.
+    pub(super) fn seal_secret(&self, key_arn: &str, material: &MaterialId, secret: &[u8]) -> Option<Vec<u8>> {
+        self.root.seal(&secret_identity(key_arn, material), secret)
     }
 
-    pub(super) fn master(&self, key: &KeyRecord) -> Result<MasterKey, KmsError> {
+    /// Opens the secret of one of the key's materials.
+    pub(super) fn secret(&self, key: &KeyRecord, material: &MaterialRecord) -> Result<Secret, KmsError> {
         self.root
-            .open_sealed(&format!("keys/{}", key.id), &key.sealed_master)
-            .and_then(|bytes| MasterKey::from_bytes(&bytes))
+            .open_sealed(&secret_identity(&key.arn, &material.id), &material.sealed)
             .ok_or(KmsError::Sealed)
     }
 
     pub(super) fn insert_key(&self, key: &KeyRecord) -> Result<(), KmsError> {
-        self.change(|transaction| {
-            transaction.open_table(KEYS)?.insert(key.id.as_str(), write(key)?.as_slice())?;
-            transaction.open_table(MATERIALS)?.insert(key.material.as_slice(), key.id.as_str())?;
-            Ok(())
-        })
+        self.change(|transaction| put_key(transaction, key))
     }
 
     /// Changes one key. Reading and writing are one step, so that two changes cannot undo each
     /// other; `edit` may refuse, and then nothing is changed.
     pub(super) fn edit_key<T, E: From<KmsError>>(
         &self,
-        id: &str,
+        arn: &str,
         edit: impl FnOnce(&mut KeyRecord) -> Result<T, E>,
     ) -> Result<T, E> {
         let transaction = self.database.begin_write().map_err(KmsError::from)?;
-        let done = {
-            let mut table = transaction.open_table(KEYS).map_err(KmsError::from)?;
-            let bytes = table.get(id).map_err(KmsError::from)?.map(|bytes| bytes.value().to_vec());
-            let mut key: KeyRecord = read(&bytes.ok_or(KmsError::Gone)?)?;
-            let done = edit(&mut key)?;
-            table.insert(id, write(&key)?.as_slice()).map_err(KmsError::from)?;
-            done
-        };
+        let mut key = key_in(&transaction, arn)?;
+        let done = edit(&mut key)?;
+        put_key(&transaction, &key)?;
         transaction.commit().map_err(KmsError::from)?;
         Ok(done)
     }
 
     /// Removes keys for good, with their aliases.
-    pub(super) fn purge(&self, ids: &[String]) -> Result<(), KmsError> {
+    pub(super) fn purge(&self, arns: &[String]) -> Result<(), KmsError> {
         self.change(|transaction| {
             let mut keys = transaction.open_table(KEYS)?;
             let mut aliases = transaction.open_table(ALIASES)?;
-            transaction.open_table(MATERIALS)?.retain(|_, id| !ids.iter().any(|gone| gone == id))?;
-            for id in ids {
-                keys.remove(id.as_str())?;
+            let mut names = transaction.open_multimap_table(NAMES)?;
+            transaction.open_table(MATERIALS)?.retain(|_, arn| !arns.iter().any(|gone| gone == arn))?;
+            for arn in arns {
+                keys.remove(arn.as_str())?;
+                names.remove_all(arn.as_str())?;
             }
             aliases.retain(|_, bytes| {
-                read::<AliasRecord>(bytes).map_or(true, |alias| !ids.contains(&alias.key_id))
+                read::<AliasRecord>(bytes).map_or(true, |alias| !arns.contains(&alias.key_arn))
             })?;
             Ok(())
         })
@@ -174,31 +187,38 @@ impl Store {
 
     // Aliases.
 
-    pub(super) fn alias(&self, account: &str, name: &str) -> Result<Option<AliasRecord>, KmsError> {
-        self.record(ALIASES, &format!("{account}:{name}"))
+    pub(super) fn alias(&self, arn: &str) -> Result<Option<AliasRecord>, KmsError> {
+        self.record(ALIASES, arn)
     }
 
-    /// All aliases, by account and name.
-    pub(super) fn aliases(&self) -> Result<Vec<AliasRecord>, KmsError> {
-        Ok(self.records(ALIASES)?.into_iter().map(|(_, alias)| alias).collect())
+    /// The aliases of an account in a region, by ARN.
+    pub(super) fn aliases_in(&self, region: &str, account: &str) -> Result<Vec<AliasRecord>, KmsError> {
+        self.records(ALIASES, &format!("arn:aws:kms:{region}:{account}:"))
+    }
+
+    /// The names of a key's aliases, sorted.
+    pub(super) fn names_of(&self, key_arn: &str) -> Result<Vec<String>, KmsError> {
+        let table = self.database.begin_read()?.open_multimap_table(NAMES)?;
+        table.get(key_arn)?.map(|name| Ok(name?.value().to_owned())).collect()
     }
 
     /// Adds an alias; `false` if there is one of that name.
     pub(super) fn insert_alias(&self, alias: &AliasRecord) -> Result<bool, KmsError> {
-        let id = format!("{}:{}", alias.account, alias.name);
         self.change(|transaction| {
             let mut table = transaction.open_table(ALIASES)?;
-            if table.get(id.as_str())?.is_some() {
+            if table.get(alias.arn.as_str())?.is_some() {
                 return Ok(false);
             }
-            table.insert(id.as_str(), write(alias)?.as_slice())?;
+            table.insert(alias.arn.as_str(), write(alias)?.as_slice())?;
+            transaction.open_multimap_table(NAMES)?.insert(alias.key_arn.as_str(), alias.name.as_str())?;
             Ok(true)
         })
     }
 
-    pub(super) fn remove_alias(&self, account: &str, name: &str) -> Result<(), KmsError> {
+    pub(super) fn remove_alias(&self, alias: &AliasRecord) -> Result<(), KmsError> {
         self.change(|transaction| {
-            transaction.open_table(ALIASES)?.remove(format!("{account}:{name}").as_str())?;
+            transaction.open_table(ALIASES)?.remove(alias.arn.as_str())?;
+            transaction.open_multimap_table(NAMES)?.remove(alias.key_arn.as_str(), alias.name.as_str())?;
             Ok(())
         })
     }
@@ -215,7 +235,8 @@ impl Store {
     }
 
     pub(super) fn users(&self) -> Result<Vec<User>, KmsError> {
-        self.records(USERS)?.into_iter().map(|(_, sealed)| self.unseal(sealed)).collect()
+        let users: Vec<SealedUser> = self.records(USERS, "")?;
+        users.into_iter().map(|sealed| self.unseal(sealed)).collect()
     }
 
     /// Adds a user, or replaces the one with the same access key id.
@@ -235,6 +256,32 @@ impl Store {
     fn unseal(&self, sealed: SealedUser) -> Result<User, KmsError> {
         sealed.open(|identity, bytes| self.root.open_sealed(identity, bytes)).ok_or(KmsError::Sealed)
     }
+}
+
+/// One key inside a transaction.
+fn key_in(transaction: &redb::WriteTransaction, arn: &str) -> Result<KeyRecord, KmsError> {
+    let table = transaction.open_table(KEYS)?;
+    let bytes = table.get(arn)?.ok_or(KmsError::Gone)?;
+    read(bytes.value())
+}
+
+/// Writes a key and where its materials lead.
+fn put_key(transaction: &redb::WriteTransaction, key: &KeyRecord) -> Result<(), KmsError> {
+    transaction.open_table(KEYS)?.insert(key.arn.as_str(), write(key)?.as_slice())?;
+    let mut materials = transaction.open_table(MATERIALS)?;
+    for material in &key.materials {
+        materials.insert(material_place(&key.region, &material.id).as_str(), key.arn.as_str())?;
+    }
+    Ok(())
+}
+
+fn material_place(region: &str, material: &MaterialId) -> String {
+    format!("{region}/{}", hex::encode(material))
+}
+
+/// What a sealed secret is bound to.
+fn secret_identity(key_arn: &str, material: &MaterialId) -> String {
+    format!("{key_arn}/{}", hex::encode(material))
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, KmsError> {

@@ -6,7 +6,7 @@ use super::key_id;
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
-use crate::kms::key::AliasRecord;
+use crate::kms::key::{AliasRecord, alias_arn};
 
 const MAX_ALIAS: usize = 256;
 const ALIASES_PER_KEY: usize = 50;
@@ -19,26 +19,21 @@ pub(super) fn create(session: &mut Session<'_>, mut input: Input) -> Answer<Valu
     check_name(&name)?;
     let key = session.managed_key(&target)?;
     // Needed twice: on the alias, which has no policy of its own, and on the key.
-    session.authorize_by_identity("CreateAlias", Some(&alias_arn(session, &name)))?;
+    let arn = own_alias_arn(session, &name);
+    session.authorize_by_identity("CreateAlias", Some(&arn))?;
     session.authorize("CreateAlias", &key, |_| ())?;
     key.not_pending()?;
-    let held = session.service.store.aliases()?.iter().filter(|alias| alias.key_id == key.id).count();
-    if held >= ALIASES_PER_KEY {
+    if session.service.store.names_of(&key.arn)?.len() >= ALIASES_PER_KEY {
         return Err(ApiError::new(
             "LimitExceededException",
             format!("A key has at most {ALIASES_PER_KEY} aliases."),
         ));
     }
-    let alias = AliasRecord {
-        account: session.caller.account().to_owned(),
-        name,
-        key_id: key.id,
-        created: session.now,
-    };
+    let alias =
+        AliasRecord { arn: arn.clone(), name, key_arn: key.arn, created: session.now, updated: session.now };
     if session.service.store.insert_alias(&alias)? {
         return Ok(json!({}));
     }
-    let arn = alias.arn(&session.service.region);
     Err(ApiError::new("AlreadyExistsException", format!("An alias with the name {arn} already exists")))
 }
 
@@ -46,16 +41,15 @@ pub(super) fn delete(session: &mut Session<'_>, mut input: Input) -> Answer<Valu
     let name = alias_name(&mut input)?;
     input.finish()?;
     check_name(&name)?;
-    let arn = alias_arn(session, &name);
+    let arn = own_alias_arn(session, &name);
     session.authorize_by_identity("DeleteAlias", Some(&arn))?;
-    let account = session.caller.account();
-    let alias = session.service.store.alias(account, &name)?;
+    let alias = session.service.store.alias(&arn)?;
     let alias = alias.ok_or_else(|| ApiError::not_found(format!("Alias {arn} is not found.")))?;
-    if let Some(key) = session.service.store.key(&alias.key_id)? {
+    if let Some(key) = session.service.key(&alias.key_arn, session.now)? {
         session.trail.key(&key);
         session.authorize("DeleteAlias", &key, |_| ())?;
     }
-    session.service.store.remove_alias(account, &name)?;
+    session.service.store.remove_alias(&alias)?;
     Ok(json!({}))
 }
 
@@ -79,6 +73,6 @@ fn check_name(name: &str) -> Answer<()> {
     }
 }
 
-fn alias_arn(session: &Session<'_>, name: &str) -> String {
-    format!("arn:aws:kms:{}:{}:{name}", session.service.region, session.caller.account())
+fn own_alias_arn(session: &Session<'_>, name: &str) -> String {
+    alias_arn(session.region, session.caller.account(), name)
 }

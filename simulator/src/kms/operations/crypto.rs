@@ -6,7 +6,9 @@ use adyton_verifier::key_policy::ConditionContext;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::sealed::{ALGORITHMS, MAX_CIPHERTEXT_BYTES, Source, encryption_context, open, ready, seal};
+use super::sealed::{
+    ALGORITHMS, MAX_CIPHERTEXT_BYTES, Opened, Source, encryption_context, open, ready, seal,
+};
 use super::{base64, grant_tokens, key_id};
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
@@ -39,7 +41,7 @@ pub(super) fn encrypt(session: &mut Session<'_>, mut input: Input) -> Answer<Val
 
     let key = session.named_key(&name, Names::All)?;
     authorize(session, "Encrypt", &key, &context, None)?;
-    ready(&key, algorithm, dry_run)?;
+    ready(&key, "Encrypt", algorithm, dry_run)?;
     let sealed = seal(session, &key, &context, &plaintext)?;
     Ok(json!({
         "CiphertextBlob": base64(&sealed),
@@ -63,15 +65,15 @@ pub(super) fn decrypt(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     compare_statement(session, "Decrypt", &source.key, &sealed, &context, recipient.as_ref())?;
     authorize(session, "Decrypt", &source.key, &context, recipient.as_ref())?;
     let key = source.confirmed()?;
-    ready(&key, algorithm, dry_run)?;
-    let plaintext = open(session, &key, &context, &sealed)?;
+    ready(&key, "Decrypt", algorithm, dry_run)?;
+    let Opened { plaintext, material } = open(session, &key, &context, &sealed)?;
     let mut answer = json!({
         "KeyId": session.answered_key(&key.arn),
         "EncryptionAlgorithm": session.answered_algorithm(),
     });
     session.deliver(&mut answer, &plaintext, recipient.as_ref())?;
     if recipient.is_none() {
-        answer["KeyMaterialId"] = key.material_id().into();
+        answer["KeyMaterialId"] = material.into();
     }
     Ok(answer)
 }
@@ -103,16 +105,17 @@ pub(super) fn generate_data_key(session: &mut Session<'_>, mut input: Input, yie
     let key = session.named_key(&name, Names::All)?;
     compare_statement(session, action, &key, &[], &context, recipient.as_ref())?;
     authorize(session, action, &key, &context, recipient.as_ref())?;
-    ready(&key, None, dry_run)?;
+    ready(&key, action, None, dry_run)?;
     let mut data_key = Zeroizing::new(vec![0; length]);
     getrandom::fill(&mut data_key).map_err(|_| ApiError::internal())?;
     let sealed = seal(session, &key, &context, &data_key)?;
+    let material = key.current()?.name();
     let mut answer = json!({"CiphertextBlob": base64(&sealed), "KeyId": session.answered_key(&key.arn)});
     if yields == Yield::Plaintext {
         session.deliver(&mut answer, &data_key, recipient.as_ref())?;
     }
     if recipient.is_none() {
-        answer["KeyMaterialId"] = key.material_id().into();
+        answer["KeyMaterialId"] = material.into();
     }
     Ok(answer)
 }

@@ -64,10 +64,9 @@ fn decode(marker: &str, list: &str) -> Option<String> {
 pub(super) fn keys(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
     let page = Page::read(&mut input, "keys", 100, 1000)?;
     session.authorize_by_identity("ListKeys", None)?;
-    let account = session.caller.account();
-    let keys = session.service.store.keys()?.into_iter();
+    let keys = session.service.store.keys_in(session.region, session.caller.account())?.into_iter();
     let entries = keys
-        .filter(|key| key.account == account && !key.is_gone(session.now))
+        .filter(|key| !key.is_gone(session.now))
         .map(|key| (key.id.clone(), json!({"KeyId": key.id, "KeyArn": key.arn})))
         .collect();
     Ok(page.cut("Keys", entries))
@@ -78,18 +77,16 @@ pub(super) fn aliases(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     let page = Page::read(&mut input, "aliases", 50, 100)?;
     session.authorize_by_identity("ListAliases", None)?;
     let key = name.map(|name| session.named_key(&name, Names::KeysOnly)).transpose()?;
-    let account = session.caller.account();
-    let region = &session.service.region;
-    let aliases = session.service.store.aliases()?.into_iter();
+    let aliases = session.service.store.aliases_in(session.region, session.caller.account())?.into_iter();
     let entries = aliases
-        .filter(|alias| alias.account == account && key.as_ref().is_none_or(|key| key.id == alias.key_id))
+        .filter(|alias| key.as_ref().is_none_or(|key| key.arn == alias.key_arn))
         .map(|alias| {
             let entry = json!({
                 "AliasName": alias.name,
-                "AliasArn": alias.arn(region),
-                "TargetKeyId": alias.key_id,
+                "AliasArn": alias.arn,
+                "TargetKeyId": alias.key_id(),
                 "CreationDate": seconds(alias.created),
-                "LastUpdatedDate": seconds(alias.created),
+                "LastUpdatedDate": seconds(alias.updated),
             });
             (alias.name, entry)
         })

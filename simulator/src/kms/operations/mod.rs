@@ -1,6 +1,7 @@
 //! The operations of the API: which there are, and which are here.
 
 mod aliases;
+mod create;
 mod crypto;
 mod keys;
 mod lists;
@@ -8,6 +9,7 @@ mod policies;
 mod random;
 mod reencrypt;
 mod sealed;
+mod tags;
 
 use http::HeaderMap;
 use serde_json::Value;
@@ -125,7 +127,7 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
     match operation.0 {
         "CancelKeyDeletion" => keys::cancel_deletion(session, input),
         "CreateAlias" => aliases::create(session, input),
-        "CreateKey" => keys::create(session, input),
+        "CreateKey" => create::create(session, input),
         "Decrypt" => crypto::decrypt(session, input),
         "DeleteAlias" => aliases::delete(session, input),
         "DescribeKey" => keys::describe(session, input),
@@ -152,7 +154,7 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
 impl Session<'_> {
     /// Finds the key of a request and notes it for conditions and audit.
     fn named_key(&mut self, name: &str, names: Names) -> Answer<super::key::KeyRecord> {
-        let Named { key, alias } = self.service.find_key(name, names, self.caller, self.now)?;
+        let Named { key, alias } = self.service.find_key(name, names, self.caller.place(), self.now)?;
         self.request_alias = alias;
         self.trail.key(&key);
         Ok(key)

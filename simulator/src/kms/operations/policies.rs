@@ -37,7 +37,7 @@ pub(super) fn put(session: &mut Session<'_>, mut input: Input) -> Answer<Value> 
         conditions.set("kms:BypassPolicyLockoutSafetyCheck", if bypass { "true" } else { "false" });
     })?;
     check_policy(session, &key, &policy, bypass)?;
-    session.service.store.edit_key(&key.id, |key| {
+    session.service.store.edit_key(&key.arn, |key| {
         key.policy = policy;
         Answer::Ok(())
     })?;

@@ -3,7 +3,9 @@
 use adyton_shared::EncryptionContext;
 use serde_json::{Value, json};
 
-use super::sealed::{ALGORITHMS, MAX_CIPHERTEXT_BYTES, Source, encryption_context, open, ready, seal};
+use super::sealed::{
+    ALGORITHMS, MAX_CIPHERTEXT_BYTES, Opened, Source, encryption_context, open, ready, seal,
+};
 use super::{base64, grant_tokens, key_id};
 use crate::kms::call::Session;
 use crate::kms::error::Answer;
@@ -27,16 +29,16 @@ pub(super) fn reencrypt(session: &mut Session<'_>, mut input: Input) -> Answer<V
     let source = Source::of(session, source_name.as_deref(), &sealed)?;
     let source_alias = session.request_alias.take();
     let destination = session.named_key(&destination_name, Names::All)?;
-    let same = source.key.id == destination.id;
+    let same = source.key.arn == destination.arn;
     // Each key's policy sees the alias that this key was named by.
     let destination_alias = std::mem::replace(&mut session.request_alias, source_alias);
     authorize(session, "ReEncryptFrom", &source.key, &from, same)?;
     session.request_alias = destination_alias;
     authorize(session, "ReEncryptTo", &destination, &to, same)?;
     let source = source.confirmed()?;
-    ready(&source, from_algorithm, false)?;
-    ready(&destination, to_algorithm, dry_run)?;
-    let plaintext = open(session, &source, &from, &sealed)?;
+    ready(&source, "ReEncrypt", from_algorithm, false)?;
+    ready(&destination, "ReEncrypt", to_algorithm, dry_run)?;
+    let Opened { plaintext, material } = open(session, &source, &from, &sealed)?;
     let sealed = seal(session, &destination, &to, &plaintext)?;
     Ok(json!({
         "CiphertextBlob": base64(&sealed),
@@ -44,8 +46,8 @@ pub(super) fn reencrypt(session: &mut Session<'_>, mut input: Input) -> Answer<V
         "KeyId": session.answered_key(&destination.arn),
         "SourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
         "DestinationEncryptionAlgorithm": session.answered_algorithm(),
-        "SourceKeyMaterialId": source.material_id(),
-        "DestinationKeyMaterialId": destination.material_id(),
+        "SourceKeyMaterialId": material,
+        "DestinationKeyMaterialId": destination.current()?.name(),
     }))
 }
 

@@ -9,6 +9,9 @@ use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
 use crate::kms::key::KeyRecord;
 use crate::kms::key_id::Names;
+use crate::kms::master::MasterKey;
+use crate::kms::material::MaterialRecord;
+use crate::kms::spec::KeyUsage;
 
 /// Longest ciphertext, in bytes.
 pub(super) const MAX_CIPHERTEXT_BYTES: usize = 6144;
@@ -46,7 +49,7 @@ impl Source {
                 let key = session.named_key(name, Names::All)?;
                 let fit = match owner {
                     None => Err(ApiError::invalid_ciphertext()),
-                    Some(owner) if owner.id != key.id => Err(ApiError::incorrect_key()),
+                    Some(owner) if owner.arn != key.arn => Err(ApiError::incorrect_key()),
                     Some(_) => Ok(()),
                 };
                 Ok(Self { key, fit })
@@ -61,43 +64,77 @@ impl Source {
     }
 }
 
-/// State and algorithm of a key that the caller may use; a dry run ends here.
-pub(super) fn ready(key: &KeyRecord, algorithm: Option<&'static str>, dry_run: bool) -> Answer<()> {
+/// State, usage and algorithm of a key that the caller may use; a dry run ends here.
+pub(super) fn ready(
+    key: &KeyRecord,
+    operation: &str,
+    algorithm: Option<&'static str>,
+    dry_run: bool,
+) -> Answer<()> {
     key.usable()?;
-    if let Some(other) = algorithm.filter(|algorithm| *algorithm != "SYMMETRIC_DEFAULT") {
-        let text = format!("Algorithm {other} is incompatible with key spec SYMMETRIC_DEFAULT.");
-        return Err(ApiError::new("InvalidKeyUsageException", text));
+    let refused = |text: String| Err(ApiError::new("InvalidKeyUsageException", text));
+    if key.usage != KeyUsage::EncryptDecrypt {
+        return refused(format!(
+            "{} key usage is {} which is not valid for {operation}.",
+            key.arn,
+            key.usage.name()
+        ));
+    }
+    let algorithm = algorithm.unwrap_or("SYMMETRIC_DEFAULT");
+    if !key.algorithms().contains(&algorithm) {
+        return refused(format!("Algorithm {algorithm} is incompatible with key spec {}.", key.spec.name()));
     }
     if dry_run { Err(ApiError::dry_run()) } else { Ok(()) }
 }
 
-/// The key that a blob says it was made under, if this service has it.
+/// The key that a blob says it was made under, if this service has it in this region.
 fn owner_of(session: &Session<'_>, sealed: &[u8]) -> Answer<Option<KeyRecord>> {
     let Ok(material) = blob::claimed_material(sealed) else { return Ok(None) };
-    let Some(id) = session.service.store.key_of_material(&material)? else { return Ok(None) };
-    Ok(session.service.store.key(&id)?.filter(|key| !key.is_gone(session.now)))
+    match session.service.store.key_of_material(session.region, &material)? {
+        Some(arn) => session.service.key(&arn, session.now),
+        None => Ok(None),
+    }
 }
 
+/// Seals under the key's current material.
 pub(super) fn seal(
     session: &Session<'_>,
     key: &KeyRecord,
     context: &EncryptionContext,
     plaintext: &[u8],
 ) -> Answer<Vec<u8>> {
-    let master = session.service.store.master(key)?;
+    let material = key.current()?;
+    let master = master(session, key, material)?;
     let context = context.serialize_canonical();
-    let binding = Binding { key_arn: &key.arn, context: &context };
-    blob::seal(&master, &key.material, &binding, plaintext).ok_or_else(ApiError::internal)
+    let binding = Binding { key: &key.binding(), context: &context };
+    blob::seal(&master, &material.id, &binding, plaintext).ok_or_else(ApiError::internal)
 }
 
+/// What was in a blob.
+pub(super) struct Opened {
+    pub(super) plaintext: Zeroizing<Vec<u8>>,
+    /// The id of the material that it was sealed under, on the wire.
+    pub(super) material: String,
+}
+
+/// Opens with whichever of the key's materials the blob was sealed under.
 pub(super) fn open(
     session: &Session<'_>,
     key: &KeyRecord,
     context: &EncryptionContext,
     sealed: &[u8],
-) -> Answer<Zeroizing<Vec<u8>>> {
-    let master = session.service.store.master(key)?;
+) -> Answer<Opened> {
+    let refused = |_| ApiError::invalid_ciphertext();
+    let claimed = blob::claimed_material(sealed).map_err(refused)?;
+    let material = key.material(&claimed).ok_or_else(ApiError::invalid_ciphertext)?;
+    let master = master(session, key, material)?;
     let context = context.serialize_canonical();
-    let binding = Binding { key_arn: &key.arn, context: &context };
-    blob::open(&master, &binding, sealed).map_err(|_| ApiError::invalid_ciphertext())
+    let binding = Binding { key: &key.binding(), context: &context };
+    let plaintext = blob::open(&master, &binding, sealed).map_err(refused)?;
+    Ok(Opened { plaintext, material: material.name() })
+}
+
+fn master(session: &Session<'_>, key: &KeyRecord, material: &MaterialRecord) -> Answer<MasterKey> {
+    let secret = session.service.store.secret(key, material)?;
+    MasterKey::from_bytes(&secret).ok_or_else(ApiError::internal)
 }

@@ -1,15 +1,13 @@
 //! Misbehaviour on demand, and throttling, as a client sees them.
 
-mod kms;
-
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::harness::{EnclaveKey, Kms, attest, recipient, refusal};
 use adyton_simulator::kms::{Faults, Quota};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
-use kms::{EnclaveKey, Kms, attest, recipient, refusal};
 
 const THROTTLED: &str =
     "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.";

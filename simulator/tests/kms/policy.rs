@@ -1,10 +1,8 @@
 //! Who may do what: key policies, what stands in for IAM, other accounts.
 
-mod kms;
-
+use crate::harness::{ACCOUNT, Kms, attested_policy, refusal};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
-use kms::{ACCOUNT, Kms, attested_policy, refusal};
 use serde_json::{Value, json};
 
 const ALICE: &str = "arn:aws:iam::111122223333:user/alice";

@@ -1,10 +1,11 @@
 //! Key release to attested enclaves: what the local KMS gives to whom, and what it refuses.
 
-mod kms;
-
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::harness::{
+    EnclaveKey, Kms, attest, attested_policy, measured, opened_by_openssl, recipient, refusal,
+};
 use adyton_enclave::cms::{CmsError, EnvelopedData};
 use adyton_shared::id::PolicyDigest;
 use adyton_shared::statement::{Purpose, Statement, release_digest};
@@ -17,7 +18,6 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::KeyEncryptionMechanism::RsaesOaepSha256;
 use aws_sdk_kms::types::{DataKeySpec, RecipientInfo};
-use kms::{EnclaveKey, Kms, attest, attested_policy, measured, opened_by_openssl, recipient, refusal};
 
 const ENCLAVE_ROLE: &str = "arn:aws:sts::111122223333:assumed-role/enclave/i-0123456789abcdef0";
 const IMAGE: u8 = 0x1a;

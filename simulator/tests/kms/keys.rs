@@ -1,25 +1,19 @@
 //! Keys, aliases, policies and lists of the local KMS, through AWS's own client.
 
-mod kms;
-
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::harness::{ACCOUNT, Kms, REGION, config, refusal, refused};
 use adyton_simulator::kms::{KmsServer, Transport};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyState, KeyUsageType, OriginType, Tag};
-use kms::{ACCOUNT, Kms, REGION, config, refusal};
 
 const ABSENT: &str = "8a51b3c0-0000-4000-8000-000000000001";
 
 async fn make_key(client: &Client) -> (String, String) {
     let made = client.create_key().send().await.unwrap().key_metadata.unwrap();
     (made.key_id, made.arn.unwrap())
-}
-
-fn refused(code: &str, text: &str) -> (String, Option<String>) {
-    (code.into(), Some(text.into()))
 }
 
 #[tokio::test]
@@ -50,13 +44,13 @@ async fn a_new_key_is_symmetric_enabled_and_described_in_full() {
 async fn kinds_of_keys_that_are_not_here_are_named() {
     let kms = Kms::start().await;
     let client = kms.administrator();
-    let rsa = client.create_key().key_spec(KeySpec::Rsa2048);
+    let exotic = client.create_key().key_spec(KeySpec::Sm2);
     assert_eq!(
-        refusal(rsa.clone().key_usage(KeyUsageType::SignVerify).send().await),
-        refused("UnsupportedOperationException", "KeySpec RSA_2048 is not available in the local KMS yet.")
+        refusal(exotic.clone().key_usage(KeyUsageType::SignVerify).send().await),
+        refused("UnsupportedOperationException", "KeySpec SM2 is not available in the local KMS.")
     );
     assert_eq!(
-        refusal(rsa.send().await),
+        refusal(exotic.send().await),
         refused(
             "ValidationException",
             "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys."
@@ -70,12 +64,11 @@ async fn kinds_of_keys_that_are_not_here_are_named() {
         )
     );
     assert_eq!(
-        refusal(client.create_key().origin(OriginType::External).send().await),
-        refused("UnsupportedOperationException", "Origin EXTERNAL is not available in the local KMS yet.")
-    );
-    assert_eq!(
-        refusal(client.create_key().multi_region(true).send().await).0,
-        "UnsupportedOperationException"
+        refusal(client.create_key().origin(OriginType::ExternalKeyStore).send().await),
+        refused(
+            "UnsupportedOperationException",
+            "Origin EXTERNAL_KEY_STORE is not available in the local KMS."
+        )
     );
     let unknown = refusal(client.create_key().key_spec(KeySpec::from("AES_7")).send().await);
     assert_eq!(unknown.0, "ValidationException");
@@ -83,7 +76,7 @@ async fn kinds_of_keys_that_are_not_here_are_named() {
     assert!(
         text.starts_with(
             "1 validation error detected: Value 'AES_7' at 'keySpec' failed to satisfy constraint: Member must satisfy \
-             enum value set: [SYMMETRIC_DEFAULT, "
+             enum value set: [RSA_2048, "
         ),
         "{text}"
     );

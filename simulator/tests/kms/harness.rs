@@ -1,7 +1,5 @@
 //! A running local KMS and what its tests need around it.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
@@ -27,37 +25,37 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-pub const REGION: &str = "eu-west-1";
-pub const ACCOUNT: &str = "111122223333";
+pub(crate) const REGION: &str = "eu-west-1";
+pub(crate) const ACCOUNT: &str = "111122223333";
 
 /// A local KMS on a port of its own.
-pub struct Kms {
-    pub server: KmsServer,
-    pub port: u16,
-    pub folder: TempDir,
+pub(crate) struct Kms {
+    pub(crate) server: KmsServer,
+    pub(crate) port: u16,
+    pub(crate) folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 /// The configuration for a folder whose simulated NSM roots the documents.
-pub fn config(folder: &Path) -> KmsConfig {
+pub(crate) fn config(folder: &Path) -> KmsConfig {
     let root = SimulatedRoot::open(folder, SystemTime::now()).unwrap();
     KmsConfig::new(folder.join("kms"), TrustAnchor::from_pem(root.pem()).unwrap())
 }
 
 impl Kms {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
-    pub async fn start_with(adjust: impl FnOnce(&mut KmsConfig)) -> Self {
+    pub(crate) async fn start_with(adjust: impl FnOnce(&mut KmsConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         adjust(&mut config);
         Self::serve(folder, config, Transport::Tls).await
     }
 
-    pub async fn serve(folder: TempDir, config: KmsConfig, transport: Transport) -> Self {
+    pub(crate) async fn serve(folder: TempDir, config: KmsConfig, transport: Transport) -> Self {
         let server = KmsServer::open(config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -73,53 +71,62 @@ impl Kms {
     }
 
     /// Stops the server and leaves its state.
-    pub async fn stop(mut self) -> TempDir {
+    pub(crate) async fn stop(mut self) -> TempDir {
         self.stop.take().unwrap().send(()).unwrap();
         self.task.await.unwrap();
         self.folder
     }
 
     /// Stops and starts again on the same state.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let folder = self.stop().await;
         let config = config(folder.path());
         Self::serve(folder, config, Transport::Tls).await
     }
 
-    pub fn administrator(&self) -> Client {
+    pub(crate) fn administrator(&self) -> Client {
         self.client(&self.server.first_administrator().unwrap())
     }
 
     /// A client of a user that is not an administrator.
-    pub fn stranger(&self, arn: &str) -> Client {
+    pub(crate) fn stranger(&self, arn: &str) -> Client {
         let user = User::generate(arn, false).unwrap();
         self.server.add_user(&user).unwrap();
         self.client(&user)
     }
 
-    pub fn client(&self, user: &User) -> Client {
+    pub(crate) fn client(&self, user: &User) -> Client {
         self.client_at(user, self.port)
     }
 
     /// A client that trusts this server's authority, wherever it connects to.
-    pub fn client_at(&self, user: &User, port: u16) -> Client {
+    pub(crate) fn client_at(&self, user: &User, port: u16) -> Client {
         client_of(self.server.ca_pem().as_bytes(), user, port)
     }
 
+    /// A client in another region.
+    pub(crate) fn client_in(&self, user: &User, region: &'static str) -> Client {
+        client_for(self.server.ca_pem().as_bytes(), user, region, self.port)
+    }
+
     /// The lines of the audit log.
-    pub fn audit(&self) -> Vec<Value> {
+    pub(crate) fn audit(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("kms/audit.ndjson")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// A device whose root this KMS trusts, measured as `pcr0`.
-    pub fn nsm(&self, pcr0: u8) -> SimulatedNsm {
+    pub(crate) fn nsm(&self, pcr0: u8) -> SimulatedNsm {
         SimulatedNsm::open(NsmConfig::new(self.folder.path(), measured(pcr0))).unwrap()
     }
 }
 
 /// A client with an authority and a user.
-pub fn client_of(authority: &[u8], user: &User, port: u16) -> Client {
+pub(crate) fn client_of(authority: &[u8], user: &User, port: u16) -> Client {
+    client_for(authority, user, REGION, port)
+}
+
+fn client_for(authority: &[u8], user: &User, region: &'static str, port: u16) -> Client {
     let trust = TrustStore::empty().with_pem_certificate(authority);
     let tls = TlsContext::builder().with_trust_store(trust).build().unwrap();
     let http = aws_smithy_http_client::Builder::new()
@@ -135,7 +142,7 @@ pub fn client_of(authority: &[u8], user: &User, port: u16) -> Client {
     );
     let config = aws_sdk_kms::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
+        .region(Region::new(region))
         .endpoint_url(format!("https://localhost:{port}"))
         .credentials_provider(credentials)
         .retry_config(RetryConfig::disabled())
@@ -144,41 +151,41 @@ pub fn client_of(authority: &[u8], user: &User, port: u16) -> Client {
     Client::from_conf(config)
 }
 
-pub fn measured(pcr0: u8) -> BTreeMap<u16, [u8; 48]> {
+pub(crate) fn measured(pcr0: u8) -> BTreeMap<u16, [u8; 48]> {
     BTreeMap::from([(0, [pcr0; 48]), (1, [2; 48]), (2, [3; 48]), (3, [4; 48])])
 }
 
 /// An enclave's RSA key.
-pub struct EnclaveKey {
+pub(crate) struct EnclaveKey {
     pair: PrivateDecryptingKey,
-    pub spki: Vec<u8>,
+    pub(crate) spki: Vec<u8>,
 }
 
 impl EnclaveKey {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(KeySize::Rsa2048)
     }
 
-    pub fn of(size: KeySize) -> Self {
+    pub(crate) fn of(size: KeySize) -> Self {
         let pair = PrivateDecryptingKey::generate(size).unwrap();
         let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
         Self { pair, spki }
     }
 
-    pub fn pkcs8(&self) -> Vec<u8> {
+    pub(crate) fn pkcs8(&self) -> Vec<u8> {
         let der: Pkcs8V1Der = self.pair.as_der().unwrap();
         der.as_ref().to_vec()
     }
 
     /// RSAES-OAEP with SHA-256.
-    pub fn unwrap(&self, wrapped: &[u8]) -> Vec<u8> {
+    pub(crate) fn unwrap(&self, wrapped: &[u8]) -> Vec<u8> {
         let key = OaepPrivateDecryptingKey::new(self.pair.clone()).unwrap();
         let mut buffer = vec![0; key.min_output_size()];
         key.decrypt(&OAEP_SHA256_MGF1SHA256, wrapped, &mut buffer, None).unwrap().to_vec()
     }
 }
 
-pub fn attest(nsm: &SimulatedNsm, public_key: Option<&[u8]>, user_data: Option<&[u8]>) -> Vec<u8> {
+pub(crate) fn attest(nsm: &SimulatedNsm, public_key: Option<&[u8]>, user_data: Option<&[u8]>) -> Vec<u8> {
     let bytes = |bytes: &[u8]| ByteBuf::from(bytes.to_vec());
     let request = Request::Attestation {
         user_data: user_data.map(bytes),
@@ -191,7 +198,7 @@ pub fn attest(nsm: &SimulatedNsm, public_key: Option<&[u8]>, user_data: Option<&
     }
 }
 
-pub fn recipient(document: Vec<u8>) -> RecipientInfo {
+pub(crate) fn recipient(document: Vec<u8>) -> RecipientInfo {
     RecipientInfo::builder()
         .attestation_document(Blob::new(document))
         .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
@@ -199,7 +206,7 @@ pub fn recipient(document: Vec<u8>) -> RecipientInfo {
 }
 
 /// Name and text of the error that a call ended in.
-pub fn refusal<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(
+pub(crate) fn refusal<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(
     result: Result<T, SdkError<E>>,
 ) -> (String, Option<String>) {
     let error = result.unwrap_err();
@@ -207,7 +214,7 @@ pub fn refusal<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(
 }
 
 /// Opens an envelope with `openssl cms`; `None` where there is no such program.
-pub fn opened_by_openssl(key: &EnclaveKey, envelope: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn opened_by_openssl(key: &EnclaveKey, envelope: &[u8]) -> Option<Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let (blob, pem) = (folder.path().join("blob"), folder.path().join("key.der"));
     std::fs::write(&blob, envelope).unwrap();
@@ -232,7 +239,7 @@ pub fn opened_by_openssl(key: &EnclaveKey, envelope: &[u8]) -> Option<Vec<u8>> {
 
 /// A policy under which `principal` may do everything on the key, and only enclaves measured as
 /// `pcr0` may decrypt.
-pub fn attested_policy(principal: &str, pcr0: u8) -> String {
+pub(crate) fn attested_policy(principal: &str, pcr0: u8) -> String {
     serde_json::json!({
         "Version": "2012-10-17",
         "Statement": [
@@ -257,4 +264,9 @@ pub fn attested_policy(principal: &str, pcr0: u8) -> String {
         ],
     })
     .to_string()
+}
+
+/// What [`refusal`] gives for this error.
+pub(crate) fn refused(code: &str, text: &str) -> (String, Option<String>) {
+    (code.into(), Some(text.into()))
 }

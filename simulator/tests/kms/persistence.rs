@@ -1,15 +1,13 @@
 //! What the local KMS keeps: through a restart, through a kill in the middle of writing.
 
-mod kms;
-
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::harness::{Kms, client_of, config, refusal};
 use adyton_simulator::kms::{KmsError, KmsServer, Transport, User};
 use aws_sdk_kms::primitives::Blob;
-use kms::{Kms, config, refusal};
 use tokio::net::TcpListener;
 
 /// Names the state folder to the child process of these tests.
@@ -49,7 +47,7 @@ async fn what_was_answered_survives_a_kill_in_the_middle_of_writing() {
         let (mut child, port) = spawn_server(folder.path());
         let authority = folder.path().join("kms/ca.pem");
         let administrator = administrator_of(folder.path());
-        let client = kms::client_of(&std::fs::read(authority).unwrap(), &administrator, port);
+        let client = client_of(&std::fs::read(authority).unwrap(), &administrator, port);
         for n in 0..5 {
             let made = client.create_key().send().await.unwrap().key_metadata.unwrap();
             let alias = format!("alias/r{round}-{n}");
@@ -101,7 +99,7 @@ async fn child_server() {
 
 fn spawn_server(folder: &Path) -> (Child, u16) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_server", "--nocapture"])
+        .args(["--exact", "persistence::child_server", "--nocapture"])
         .env(CHILD, folder)
         .stdout(Stdio::piped())
         .spawn()

@@ -1,13 +1,11 @@
 //! Encryption, decryption, re-encryption and data keys: what opens, what does not, and in which words.
 
-mod kms;
-
+use crate::harness::{Kms, refusal};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::SdkError;
 use aws_sdk_kms::operation::decrypt::{DecryptError, DecryptOutput};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec};
-use kms::{Kms, refusal};
 
 struct Scene {
     kms: Kms,

@@ -1,9 +1,7 @@
 //! The audit log: one line a call, CloudTrail's names, none of the secrets.
 
-mod kms;
-
+use crate::harness::{Kms, REGION, refusal};
 use aws_sdk_kms::primitives::Blob;
-use kms::{Kms, REGION, refusal};
 use serde_json::{Value, json};
 
 #[tokio::test]

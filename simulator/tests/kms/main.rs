@@ -1,0 +1,14 @@
+//! The local KMS, asked over the wire by the AWS SDK.
+//!
+//! One program for all of it: the SDK takes longer to link than the tests to run.
+
+mod accounts;
+mod audit;
+mod crypto;
+mod faults;
+mod harness;
+mod keys;
+mod persistence;
+mod policy;
+mod protocol;
+mod recipient;
