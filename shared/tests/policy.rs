@@ -49,6 +49,21 @@ fn reads_a_policy_and_fills_in_defaults() {
     assert_eq!(policy.release.len(), 2);
 }
 
+// K-5, K-14
+#[test]
+fn a_result_cannot_be_sealed_to_a_key_from_which_payloads_are_opened() {
+    // Otherwise the result of one job, in which `card.pan` may be called `id`, would be the payload of the next:
+    // it keeps tenant, object and version.
+    let arn = "arn:aws:kms:eu-west-1:111122223333:key/8a51b3c0-0000-4000-8000-000000000001";
+    let release = "to = \"parent\"\ndigest = true";
+    for what in ["", "\nfields = [\"id\"]", "\naggregate = { minimum_group = 20 }"] {
+        let own = GOOD.replace(release, &format!("to = \"{arn}\"{what}"));
+        assert!(problem(&own).contains("is one of [kms] keys"), "{}", problem(&own));
+        let foreign = GOOD.replace(release, &format!("to = \"{}\"{what}", arn.replace("1111", "4444")));
+        assert!(Policy::parse(foreign.as_bytes()).is_ok());
+    }
+}
+
 // T-4
 #[test]
 fn every_byte_changes_the_digest() {

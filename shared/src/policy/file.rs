@@ -190,7 +190,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Policy, PolicyError> {
     let kms = self::kms(kms)?;
     let requesters = requesters(requester)?;
     let keys = named_keys(keys, &kms)?;
-    let release = self::release(release, &requesters, &kms.region)?;
+    let release = self::release(release, &requesters, &kms)?;
     check_demands(&release, &keys)?;
     Ok(Policy {
         name,
@@ -299,7 +299,7 @@ fn requesters(tables: Vec<RequesterTable>) -> Result<BTreeMap<RequesterName, Req
 fn release(
     tables: Vec<ReleaseTable>,
     requesters: &BTreeMap<RequesterName, RequesterKey>,
-    region: &str,
+    kms: &Kms,
 ) -> Result<Vec<ReleaseRule>, PolicyError> {
     let mut rules: Vec<ReleaseRule> = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
@@ -328,7 +328,7 @@ fn release(
                 return Err(meaning(place, problem));
             }
         };
-        self::destination(&place, &to, pad, region)?;
+        self::destination(&place, &to, pad, kms)?;
         if pad && what == Allowance::Digest {
             return Err(meaning(place, "a digest has one length; leave pad out"));
         }
@@ -344,7 +344,7 @@ fn release(
     Ok(rules)
 }
 
-fn destination(place: &str, to: &Destination, pad: bool, region: &str) -> Result<(), PolicyError> {
+fn destination(place: &str, to: &Destination, pad: bool, kms: &Kms) -> Result<(), PolicyError> {
     if pad && !to.is_sealed() {
         let problem =
             "pad = true hides a result's length, but the parent reads the result itself; leave it out";
@@ -352,8 +352,18 @@ fn destination(place: &str, to: &Destination, pad: bool, region: &str) -> Result
     }
     match to {
         // One endpoint is measured, and it serves one region.
-        Destination::Kms(key) if key.region() != region => {
+        Destination::Kms(key) if key.region() != kms.region => {
+            let region = &kms.region;
             let problem = format!("{key} is not in the region {region} of [kms]; replicate the key there");
+            Err(meaning(place, problem))
+        }
+        // A result keeps the payload's context. Opened again, its fields would count under the names that the
+        // first job gave them, and a part of an object would pass for the object.
+        Destination::Kms(key) if kms.keys.contains(key) => {
+            let problem = format!(
+                "{key} is one of [kms] keys, so a result could come back as a payload, with its fields under \
+                 other names; seal it to a key that this policy does not open"
+            );
             Err(meaning(place, problem))
         }
         Destination::Parent | Destination::Age(_) | Destination::Kms(_) => Ok(()),
