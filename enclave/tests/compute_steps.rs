@@ -1,6 +1,7 @@
 //! Steps on records beyond select, drop and mask: names, tokens, hashes, filters, figures.
 
 use adyton_enclave::compute::{ComputeError, Counts, Grouping, Limits, Pipeline, Place, StepKeys};
+use adyton_shared::ErrorCode;
 use adyton_shared::job::{Destination, Input, Job, JobError};
 
 const LIMITS: Limits = Limits { record_bytes: 1 << 20 };
@@ -358,6 +359,67 @@ fn what_cannot_be_calculated_is_refused_with_record_and_step() {
         lines(by, "{\"a\":1.0}\n{\"a\":1}\n{\"a\":\"1\"}\n{\"a\":true}\n"),
         "{\"a\":true,\"count\":1}\n{\"a\":1,\"count\":2}\n{\"a\":\"1\",\"count\":1}\n"
     );
+}
+
+// X-1
+#[test]
+fn what_cannot_be_used_of_fewer_records_than_a_group_must_have_is_not_told() {
+    // An error that a record's value decides about is an answer about that record: where, and whether.
+    let total = r#"{"aggregate":{"count":true,"sum":["pay"]}}"#;
+    let ask = |minimum, condition: &str, data: &str| {
+        let steps = format!("{},{total}", filter(condition));
+        run_with(&job(Input::Ndjson, &steps), Grouping { minimum, ..ALL }, data).map(|(out, _)| out)
+    };
+    let data = (1..=9)
+        .fold(String::new(), |data, n| data + &format!("{{\"id\":{n},\"pay\":{n}0,\"who\":\"w{n}\"}}\n"));
+    // Where the record of the highest pay is, and whether it is 7's: a filter made to fail there, a calculation, a
+    // text to be added up, once for each value of the secret.
+    let huge = "9223372036854775807";
+    for condition in [
+        "id != 7 || pay > 50 && who > 1".to_owned(),
+        format!("id != 7 || pay < 50 || pay * {huge} * {huge} > 1"),
+    ] {
+        let without = "{\"count\":8,\"sum_pay\":380}\n";
+        assert_eq!(ask(2, &condition, &data).unwrap(), without, "{condition}");
+        assert!(ask(1, &condition, &data).is_err());
+    }
+    let texts = data.replace(":70,", ":\"70\",");
+    assert_eq!(ask(2, "true", &texts).unwrap(), "{\"count\":8,\"sum_pay\":380}\n");
+    assert_eq!(ask(2, "id == 7", &texts).unwrap(), "");
+    // As many as a group: the job ends, and says neither which nor how many.
+    let told = ask(3, "id < 5 || who > 1", &data).unwrap_err();
+    assert_eq!(told, ComputeError::Untold { code: ErrorCode::FilterUndecided, step: 1 });
+    assert_eq!((told.record(), told.step(), told.code()), (None, Some(1), ErrorCode::FilterUndecided));
+    // Of several reasons the one of most records is told.
+    let texts = data.replace(":10,", ":\"10\",").replace(":20,", ":true,");
+    let told = ask(3, "id < 7 || who > 1", &texts).unwrap_err();
+    assert_eq!(told, ComputeError::Untold { code: ErrorCode::FilterUndecided, step: 1 });
+    assert_eq!(ask(6, "id < 7 || who > 1", &texts).unwrap(), "");
+    // How far a job came when its groups were too many is no more to be told.
+    let by = job(Input::Ndjson, r#"{"aggregate":{"by":["id"],"count":true}}"#);
+    let few = |minimum| run_with(&by, Grouping { minimum, groups: 5, ..ALL }, &data).unwrap_err();
+    assert_eq!(few(1), ComputeError::TooManyGroups { record: 6, step: 1 });
+    assert_eq!(few(2), ComputeError::Untold { code: ErrorCode::TooManyGroups, step: 1 });
+}
+
+// A record of which one value cannot be used leaves no trace in the figures about the others.
+#[test]
+fn a_record_counts_whole_or_not_at_all() {
+    let steps = r#"{"aggregate":{"by":["c"],"count":true,"sum":["a"],"min":["a"],"distinct":["a"],"quantiles":{"fields":["a"],"at":[1]},"max":["n"]}}"#;
+    let data = "{\"c\":\"x\",\"a\":1,\"n\":1}\n{\"c\":\"x\",\"a\":2,\"n\":1}\n";
+    let grouping = Grouping { minimum: 2, ..ALL };
+    let expected = run_with(&job(Input::Ndjson, steps), grouping, data).unwrap().0;
+    for odd in ["{\"c\":\"x\",\"a\":-9,\"n\":\"text\"}", "{\"c\":\"y\",\"a\":3,\"n\":true}", "{\"c\":{}}"] {
+        let (out, counts) =
+            run_with(&job(Input::Ndjson, steps), grouping, &format!("{data}{odd}\n")).unwrap();
+        assert_eq!(out, expected, "{odd}");
+        assert_eq!(counts, Counts { records_in: 3, records_out: 1 });
+    }
+    let huge = "99999999999999999999999999999999999999";
+    let sums = r#"{"aggregate":{"count":true,"sum":["a"]}}"#;
+    let data = format!("{{\"a\":1}}\n{{\"a\":{huge}}}\n{{\"a\":{huge}}}\n");
+    let out = run_with(&job(Input::Ndjson, sums), grouping, &data).unwrap().0;
+    assert_eq!(out, format!("{{\"count\":2,\"sum_a\":1{}}}\n", "0".repeat(38)));
 }
 
 #[test]

@@ -3,13 +3,15 @@
 //! The reference takes one step after the other, value by value, and carries with each value where it
 //! comes from and what was done to it. It knows nothing of how the enclave does the same in one walk.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use adyton_enclave::compute::{Grouping, Limits, Pipeline, StepKeys};
 use adyton_shared::decimal::Decimal;
 use adyton_shared::id::KeyName;
 use adyton_shared::job::{
-    Aggregate, Destination, FieldPath, Function, Input, Job, Keyed, Leaving, Mask, Rename, Segment, Step,
+    Aggregate, Destination, FieldPath, Function, Input, Job, Keyed, Leaving, Mask, Quantile, Quantiles,
+    Rename, Segment, Step,
 };
 use adyton_shared::policy::{AggregateRule, Allowance, Demand, FieldRule, Policy, ReleaseRule};
 use base64::Engine as _;
@@ -428,63 +430,105 @@ fn cents(value: &Value) -> Option<Cents> {
     Some(if text.starts_with('-') { -magnitude } else { magnitude })
 }
 
-/// Groups by name of field, with their figures as text; none if some value is of a wrong type.
-fn figures(
-    nodes: &[Node],
-    aggregate: &Aggregate,
-    minimum: u64,
-) -> Option<BTreeMap<String, Map<String, Value>>> {
-    let mut groups: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
-    let scalar = |node: &Node, path: &FieldPath| match node.find(path.segments()) {
+/// A value that figures can be about; none if it is of a wrong shape.
+fn scalar(node: &Node, path: &FieldPath) -> Option<Value> {
+    match node.find(path.segments()) {
         None => Some(Value::Null),
         Some(Node { kind: Kind::Scalar(_), untreatable: true, .. }) => None,
         Some(Node { kind: Kind::Scalar(value), .. }) => Some(value.clone()),
         Some(_) => None,
-    };
-    for node in nodes {
-        let mut key = Vec::new();
-        for path in &aggregate.by {
-            key.push(scalar(node, path)?);
+    }
+}
+
+/// Whether a record has nothing in it that the aggregate could not do with.
+fn usable(node: &Node, aggregate: &Aggregate) -> bool {
+    let Aggregate { by, sum, min, max, mean, distinct, quantiles, .. } = aggregate;
+    let quantiles = quantiles.iter().flat_map(|quantiles| &quantiles.fields);
+    let number = |path| scalar(node, path).is_some_and(|value| value.is_null() || cents(&value).is_some());
+    by.iter().chain(distinct).all(|path| scalar(node, path).is_some())
+        && sum.iter().chain(min).chain(max).chain(mean).chain(quantiles).all(number)
+}
+
+/// The records that figures are about. Fewer that are not usable than a group must have vanish as it would.
+fn counted(fates: &[Fate], aggregate: &Aggregate, minimum: u64) -> Result<Vec<Node>, ()> {
+    let (mut nodes, mut unusable) = (Vec::new(), 0);
+    for fate in fates {
+        match &fate.leaves {
+            Ok(None) => {}
+            Ok(Some(node)) if usable(node, aggregate) => nodes.push(node.clone()),
+            Ok(Some(_)) | Err(()) => unusable += 1,
         }
+    }
+    if unusable >= minimum { Err(()) } else { Ok(nodes) }
+}
+
+/// Groups by name of field, with their figures as text.
+fn figures(nodes: &[Node], aggregate: &Aggregate, minimum: u64) -> BTreeMap<String, Map<String, Value>> {
+    let mut groups: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
+    for node in nodes {
+        let key: Vec<_> = aggregate.by.iter().map(|path| scalar(node, path).unwrap()).collect();
         groups.entry(serde_json::to_string(&key).unwrap()).or_default().push(node);
     }
-    let mut result = BTreeMap::new();
-    for (key, members) in groups {
-        let mut row = Map::new();
+    groups.retain(|_, members| members.len() as u64 >= minimum);
+    let row = |members: Vec<&Node>| {
         let values = |path: &FieldPath| {
-            let all: Option<Vec<_>> = members.iter().map(|node| scalar(node, path)).collect();
-            Some(all?.into_iter().filter(|value| !value.is_null()).collect::<Vec<_>>())
+            let all = members.iter().map(|node| scalar(node, path).unwrap());
+            all.filter(|value| !value.is_null()).collect::<Vec<_>>()
         };
+        let shown = |count: usize| count > 0 && (minimum <= 1 || count as u64 >= minimum);
+        let numbers = |path: &FieldPath| {
+            let mut numbers: Vec<_> = values(path).iter().map(|value| cents(value).unwrap()).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        let mut row = Map::new();
         row.insert("count".to_owned(), Value::from(members.len().to_string()));
-        let shown = |count: usize| minimum <= 1 || count as u64 >= minimum;
-        for (name, paths) in [("sum", &aggregate.sum), ("min", &aggregate.min), ("max", &aggregate.max)] {
-            for path in paths {
-                let numbers: Vec<_> = values(path)?.iter().map(cents).collect::<Option<_>>()?;
-                let figure = match name {
-                    _ if numbers.is_empty() || !shown(numbers.len()) => None,
-                    "sum" => Some(numbers.iter().sum()),
-                    "min" => numbers.iter().min().copied(),
-                    _ => numbers.iter().max().copied(),
-                };
-                row.insert(
-                    format!("{name}_{path}"),
-                    figure.map_or(Value::Null, |cents| Value::from(decimal(cents))),
-                );
+        let mut figure = |name: &str, path: &FieldPath, of: &dyn Fn(&[Cents]) -> String| {
+            let numbers = numbers(path);
+            let figure = if shown(numbers.len()) { Value::from(of(&numbers)) } else { Value::Null };
+            row.insert(format!("{name}_{path}"), figure);
+        };
+        let Aggregate { sum, min, max, mean, distinct, quantiles, .. } = aggregate;
+        sum.iter().for_each(|path| figure("sum", path, &|all| decimal(all.iter().sum())));
+        min.iter().for_each(|path| figure("min", path, &|all| decimal(all[0])));
+        max.iter().for_each(|path| figure("max", path, &|all| decimal(all[all.len() - 1])));
+        mean.iter().for_each(|path| figure("mean", path, &mean_of));
+        if let Some(Quantiles { fields, at }) = quantiles {
+            for (path, at) in fields.iter().flat_map(|path| at.iter().map(move |at| (path, f64::from(*at)))) {
+                figure(&format!("quantile_{at}"), path, &|all| decimal(nearest(all, at)));
             }
         }
-        for path in &aggregate.distinct {
-            let mut all: Vec<_> = values(path)?.iter().map(ToString::to_string).collect();
-            let count = all.len();
+        for path in distinct {
+            let mut all: Vec<_> = values(path).iter().map(ToString::to_string).collect();
+            let shown = shown(all.len()) || (all.is_empty() && minimum <= 1);
             all.sort();
             all.dedup();
-            let figure = if shown(count) { Value::from(all.len().to_string()) } else { Value::Null };
+            let figure = if shown { Value::from(all.len().to_string()) } else { Value::Null };
             row.insert(format!("distinct_{path}"), figure);
         }
-        if members.len() as u64 >= minimum {
-            result.insert(key, row);
-        }
-    }
-    Some(result)
+        row
+    };
+    groups.into_iter().map(|(key, members)| (key, row(members))).collect()
+}
+
+/// To a millionth, halves to the even one.
+fn mean_of(all: &[Cents]) -> String {
+    let (sum, count) = (all.iter().sum::<Cents>() * 10_000, all.len() as Cents);
+    let (below, rest) = (sum.div_euclid(count), sum.rem_euclid(count));
+    let millionths = match (2 * rest).cmp(&count) {
+        Ordering::Less => below,
+        Ordering::Greater => below + 1,
+        Ordering::Equal => below + below.rem_euclid(2),
+    };
+    let sign = if millionths < 0 { "-" } else { "" };
+    let (whole, part) = (millionths.abs() / 1_000_000, millionths.abs() % 1_000_000);
+    Decimal::parse(format!("{sign}{whole}.{part:06}").as_bytes()).unwrap().normal().to_string()
+}
+
+/// The first value in order to which so large a part of all goes.
+fn nearest(all: &[Cents], at: f64) -> Cents {
+    let parts = |many: usize| many as f64 / all.len() as f64;
+    *all.iter().zip(1..).find(|(_, nth)| parts(*nth) >= at - 1e-9).unwrap().0
 }
 
 fn decimal(cents: Cents) -> String {
@@ -566,18 +610,17 @@ fn act() -> impl Strategy<Value = Act> {
 
 fn aggregate() -> impl Strategy<Value = Act> {
     let some = || prop::collection::vec(plain_path(), 0..2);
-    (some(), some(), some(), some(), some()).prop_map(|(by, sum, min, max, distinct)| {
-        let count = true;
-        Act::Plain(Step::Aggregate(Box::new(Aggregate {
-            by,
-            count,
-            sum,
-            min,
-            max,
-            distinct,
-            ..Aggregate::default()
-        })))
-    })
+    let at = prop::sample::subsequence(vec![0.1, 0.333_333, 0.5, 0.75, 0.9, 1.0], 1..4);
+    let quantiles =
+        prop::option::of((prop::collection::vec(plain_path(), 1..3), at).prop_map(|(fields, at)| {
+            Quantiles { fields, at: at.into_iter().map(|at| Quantile::try_from(at).unwrap()).collect() }
+        }));
+    (some(), some(), some(), some(), some(), some(), quantiles).prop_map(
+        |(by, sum, min, max, mean, distinct, quantiles)| {
+            let aggregate = Aggregate { by, count: true, sum, min, max, mean, distinct, quantiles };
+            Act::Plain(Step::Aggregate(Box::new(aggregate)))
+        },
+    )
 }
 
 /// Jobs that make sense; steps that contradict those before them are left out.
@@ -666,7 +709,7 @@ proptest! {
 
         if let Leaving::Aggregate(_) = outcome.leaving {
             let Some(Act::Plain(Step::Aggregate(aggregate))) = acts.last() else { panic!("the last step") };
-            let expected = nodes.and_then(|nodes| figures(&nodes, aggregate, minimum).ok_or(()));
+            let expected = counted(&fates, aggregate, minimum).map(|nodes| figures(&nodes, aggregate, minimum));
             match (result, expected) {
                 (Ok(out), Ok(expected)) => {
                     prop_assert_eq!(rows(&out, aggregate), expected);

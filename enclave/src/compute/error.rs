@@ -63,6 +63,14 @@ pub enum ComputeError {
         /// The step.
         step: u16,
     },
+    /// A record, or as many as a group must have, could not be used: which is not said, see `docs/policy.md`.
+    #[error("step {step}: {code}")]
+    Untold {
+        /// Why; of several reasons the one of most records.
+        code: ErrorCode,
+        /// The step.
+        step: u16,
+    },
     /// A field named by a step is not a column of the header row.
     #[error("the header row has no column for field {} of step {}", place.field, place.step)]
     FieldMissing {
@@ -72,6 +80,14 @@ pub enum ComputeError {
 }
 
 impl ComputeError {
+    /// The same without the record, if a value of it or how many there were before it decided about the error.
+    pub(super) const fn untold(self) -> Self {
+        match (self, self.step()) {
+            (Self::FieldMissing { .. }, _) | (_, None) => self,
+            (_, Some(step)) => Self::Untold { code: self.code(), step },
+        }
+    }
+
     /// The record concerned, from 1; 0 is the header row of CSV.
     pub const fn record(self) -> Option<u64> {
         match self {
@@ -82,7 +98,7 @@ impl ComputeError {
             | Self::Undecided { record, .. }
             | Self::Inexact { record, .. }
             | Self::TooManyGroups { record, .. } => Some(record),
-            Self::FieldMissing { .. } => None,
+            Self::FieldMissing { .. } | Self::Untold { .. } => None,
         }
     }
 
@@ -90,9 +106,10 @@ impl ComputeError {
     pub const fn step(self) -> Option<u16> {
         match self {
             Self::FieldType { place, .. } | Self::FieldMissing { place } => Some(place.step),
-            Self::Undecided { step, .. } | Self::Inexact { step, .. } | Self::TooManyGroups { step, .. } => {
-                Some(step)
-            }
+            Self::Undecided { step, .. }
+            | Self::Inexact { step, .. }
+            | Self::TooManyGroups { step, .. }
+            | Self::Untold { step, .. } => Some(step),
             Self::Malformed { .. } | Self::TooLarge { .. } | Self::TooDeep { .. } => None,
         }
     }
@@ -108,6 +125,7 @@ impl ComputeError {
             Self::Undecided { .. } => ErrorCode::FilterUndecided,
             Self::Inexact { .. } => ErrorCode::NumberInexact,
             Self::TooManyGroups { .. } => ErrorCode::TooManyGroups,
+            Self::Untold { code, .. } => code,
         }
     }
 }

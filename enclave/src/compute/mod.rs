@@ -43,6 +43,7 @@ mod record;
 mod scan;
 mod table;
 mod totals;
+mod untold;
 mod whole;
 
 use std::fmt;
@@ -161,11 +162,13 @@ impl Pipeline {
             Machine::Json(json) => json.finish(out),
             Machine::Csv(csv) => csv.finish(out),
         })?;
-        let (records_in, mut records_out) = (self.machine.records(), self.machine.left());
-        if let Some(groups) = self.machine.after().and_then(|after| after.finish(out)) {
-            records_out = groups;
-        }
-        Ok(Counts { records_in, records_out })
+        let mut groups = None;
+        self.guarded(out, |machine, out| {
+            groups = machine.after().map_or(Ok(None), |after| after.finish(out))?;
+            Ok(())
+        })?;
+        let (records_in, left) = (self.machine.records(), self.machine.left());
+        Ok(Counts { records_in, records_out: groups.unwrap_or(left) })
     }
 
     fn guarded(
@@ -180,6 +183,8 @@ impl Pipeline {
         work(&mut self.machine, out).map_err(|flaw| {
             out.truncate(before);
             let error = flaw.in_record(self.machine.current(), self.limits.record_bytes);
+            let named = self.machine.after().is_none_or(|after| after.names_records());
+            let error = if named { error } else { error.untold() };
             self.refused = Some(error);
             error
         })

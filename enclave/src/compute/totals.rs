@@ -24,8 +24,10 @@ const MEAN_PLACES: u8 = 6;
 const GROUP_BYTES: usize = 128;
 /// What a tally costs without its values, in bytes.
 const TALLY_BYTES: usize = 96;
-/// What a value of a quantile costs, in bytes.
+/// What a value of a quantile, or the room for one, costs in bytes.
 const VALUE_BYTES: usize = 32;
+/// Room for so many values of a quantile is made at first.
+const FIRST_VALUES: usize = 16;
 /// What a different value costs, in bytes: its fingerprint, in a table that is half full at worst.
 const DISTINCT_BYTES: usize = 48;
 
@@ -54,6 +56,8 @@ pub(super) struct Totals {
     /// An empty cell is no value, and numbers are spelt as text.
     csv: bool,
     key: Zeroizing<Vec<u8>>,
+    /// What the record at hand adds to each tally.
+    parts: Zeroizing<Vec<Part>>,
     /// Fingerprints under two keys that live as long as this job.
     fingerprint: [RandomState; 2],
 }
@@ -102,6 +106,19 @@ enum State {
     All(Zeroizing<Vec<Decimal>>),
 }
 
+/// What a record adds to one tally.
+#[derive(Clone, Copy, Default)]
+enum Part {
+    #[default]
+    None,
+    /// Its value; for a sum the sum with it.
+    Number(Decimal),
+    /// The fingerprint of its value.
+    Print(u128),
+}
+
+impl zeroize::DefaultIsZeroes for Part {}
+
 impl Totals {
     pub(super) fn new(plan: &Groups, outcome: &Outcome, csv: bool, grouping: Grouping) -> Self {
         let mut kept: Vec<(usize, Kept)> = Vec::new();
@@ -116,6 +133,7 @@ impl Totals {
             }
             tally_of.push(number);
         }
+        let tallies = kept.len();
         Self {
             plan: plan.clone(),
             places: outcome.reads.iter().map(|read| read.place).collect(),
@@ -126,80 +144,85 @@ impl Totals {
             held: 0,
             csv,
             key: Zeroizing::default(),
+            parts: Zeroizing::new(Vec::with_capacity(tallies)),
             fingerprint: [RandomState::new(), RandomState::new()],
         }
     }
 
-    /// Adds a record.
+    /// Adds a record: all of it, or nothing if there is an error.
     pub(super) fn add(
         &mut self,
         reads: &Reads,
         record: &[u8],
         found: &[Option<Capture>],
     ) -> Result<(), Flaw> {
-        let mut key = std::mem::take(&mut self.key);
+        let (mut key, mut parts) = (std::mem::take(&mut self.key), std::mem::take(&mut self.parts));
+        let value = |read| reads.value(read, record, found);
+        let done = self.read(value, &mut key, &mut parts).and_then(|known| {
+            if !known {
+                self.open(&key)?;
+            }
+            self.count(&key, &parts)
+        });
+        (self.key, self.parts) = (key, parts);
+        done
+    }
+
+    /// Reads what a record adds to which group, and whether that group is known.
+    fn read<'a>(
+        &self,
+        value: impl Fn(usize) -> Value<'a>,
+        key: &mut Zeroizing<Vec<u8>>,
+        parts: &mut Zeroizing<Vec<Part>>,
+    ) -> Result<bool, Flaw> {
         key.clear();
         for (_, read) in &self.plan.by {
-            self.extend_key(&mut key, *read, reads.value(*read, record, found))?;
+            self.extend_key(key, *read, value(*read))?;
         }
-        if !self.groups.contains_key(key.as_slice()) {
-            self.open(&key)?;
-        }
-        let mut held = self.held;
-        // It is there: it was opened if it was not.
-        if let Some(group) = self.groups.get_mut(key.as_slice()) {
-            group.records = group.records.saturating_add(1);
-            for ((read, kept), tally) in self.kept.iter().zip(&mut group.tallies) {
-                let place =
-                    self.places.get(*read).copied().unwrap_or(Place { step: self.plan.step, field: 0 });
-                let value = match reads.value(*read, record, found) {
-                    Value::Missing | Value::Null => continue,
-                    Value::Text([]) if self.csv => continue,
-                    value => value,
-                };
-                tally.values = tally.values.saturating_add(1);
-                let inexact = Flaw::Inexact(self.plan.step);
-                match &mut tally.state {
-                    State::Sum(sum) => {
-                        *sum = sum.checked_add(number(value, self.csv, place)?).ok_or(inexact)?;
-                    }
-                    State::Extreme(extreme) => {
-                        let value = number(value, self.csv, place)?;
-                        let better = match kept {
-                            Kept::Least => Ordering::Less,
-                            _ => Ordering::Greater,
-                        };
-                        if extreme.is_none_or(|old| value.compare(old) == better) {
-                            *extreme = Some(value);
-                        }
-                    }
-                    State::Different(seen) => {
-                        let mut text = Zeroizing::default();
-                        write_value(&mut text, value, place)?;
-                        let [first, second] = &self.fingerprint;
-                        let (high, low) = (first.hash_one(&*text), second.hash_one(&*text));
-                        if seen.insert((u128::from(high) << 64) | u128::from(low)) {
-                            held = held.saturating_add(DISTINCT_BYTES);
-                        }
-                    }
-                    State::All(values) => {
-                        let value = number(value, self.csv, place)?;
-                        if values.len() == values.capacity() {
-                            // A vector that grows by itself leaves its old memory unwiped.
-                            let room = values.len().saturating_mul(2).max(16);
-                            let mut larger = Zeroizing::new(Vec::with_capacity(room));
-                            larger.extend_from_slice(values);
-                            *values = larger;
-                        }
-                        values.push(value);
-                        held = held.saturating_add(VALUE_BYTES);
-                    }
+        let group = self.groups.get(key.as_slice());
+        parts.clear();
+        for (nth, (read, kept)) in self.kept.iter().enumerate() {
+            let place = self.place(*read);
+            let value = match value(*read) {
+                Value::Missing | Value::Null => None,
+                Value::Text([]) if self.csv => None,
+                value => Some(value),
+            };
+            parts.push(match (value, kept) {
+                (None, _) => Part::None,
+                (Some(value), Kept::Sum) => {
+                    let value = number(value, self.csv, place)?;
+                    let before =
+                        group.and_then(|group| group.tallies.get(nth)).map_or(Decimal::ZERO, Tally::sum);
+                    Part::Number(before.checked_add(value).ok_or(Flaw::Inexact(self.plan.step))?)
                 }
-            }
+                (Some(value), Kept::Different) => {
+                    let mut text = Zeroizing::default();
+                    write_value(&mut text, value, place)?;
+                    let [first, second] = &self.fingerprint;
+                    let (high, low) = (first.hash_one(&*text), second.hash_one(&*text));
+                    Part::Print((u128::from(high) << 64) | u128::from(low))
+                }
+                (Some(value), Kept::Least | Kept::Greatest | Kept::All) => {
+                    Part::Number(number(value, self.csv, place)?)
+                }
+            });
         }
-        self.key = key;
-        self.held = held;
+        Ok(group.is_some())
+    }
+
+    /// Adds what [`Self::read`] has read to its group, which is there.
+    fn count(&mut self, key: &[u8], parts: &[Part]) -> Result<(), Flaw> {
+        let Some(group) = self.groups.get_mut(key) else { return Ok(()) };
+        group.records = group.records.saturating_add(1);
+        for ((part, (_, kept)), tally) in parts.iter().zip(&self.kept).zip(&mut group.tallies) {
+            self.held = self.held.saturating_add(tally.count(*part, *kept));
+        }
         if self.held > self.grouping.bytes { Err(Flaw::Groups(self.plan.step)) } else { Ok(()) }
+    }
+
+    fn place(&self, read: usize) -> Place {
+        self.places.get(read).copied().unwrap_or(Place { step: self.plan.step, field: 0 })
     }
 
     fn open(&mut self, key: &[u8]) -> Result<(), Flaw> {
@@ -216,7 +239,7 @@ impl Totals {
 
     /// A part of a key: its length and [`write_value`].
     fn extend_key(&self, key: &mut Zeroizing<Vec<u8>>, read: usize, value: Value<'_>) -> Result<(), Flaw> {
-        let place = self.places.get(read).copied().unwrap_or(Place { step: self.plan.step, field: 0 });
+        let place = self.place(read);
         let value = match value {
             Value::Missing => Value::Null,
             Value::Text([]) if self.csv => Value::Null,
@@ -292,6 +315,48 @@ impl Kept {
 }
 
 impl Tally {
+    /// The sum so far.
+    const fn sum(&self) -> Decimal {
+        match &self.state {
+            State::Sum(sum) => *sum,
+            State::Extreme(_) | State::Different(_) | State::All(_) => Decimal::ZERO,
+        }
+    }
+
+    /// Takes a record's part in; gives how many bytes more are held for it.
+    fn count(&mut self, part: Part, kept: Kept) -> usize {
+        if !matches!(part, Part::None) {
+            self.values = self.values.saturating_add(1);
+        }
+        match (&mut self.state, part) {
+            (State::Sum(sum), Part::Number(with)) => *sum = with,
+            (State::Extreme(extreme), Part::Number(value)) => {
+                let better = if kept == Kept::Least { Ordering::Less } else { Ordering::Greater };
+                if extreme.is_none_or(|old| value.compare(old) == better) {
+                    *extreme = Some(value);
+                }
+            }
+            (State::Different(seen), Part::Print(print)) => {
+                return if seen.insert(print) { DISTINCT_BYTES } else { 0 };
+            }
+            (State::All(values), Part::Number(value)) => {
+                let mut more = 0;
+                if values.len() == values.capacity() {
+                    // A vector that grows by itself leaves its old memory unwiped.
+                    let room = values.len().saturating_mul(2).max(FIRST_VALUES);
+                    let mut larger = Zeroizing::new(Vec::with_capacity(room));
+                    larger.extend_from_slice(values);
+                    more = room.saturating_sub(values.len()).saturating_mul(VALUE_BYTES);
+                    *values = larger;
+                }
+                values.push(value);
+                return more;
+            }
+            _ => {}
+        }
+        0
+    }
+
     fn figure(&self, figure: &Figure, minimum: u64) -> Option<Decimal> {
         if minimum > 1 && self.values < minimum {
             return None;
