@@ -419,6 +419,7 @@ fn allowed(rules: &[FieldRule], node: &Node) -> bool {
 }
 
 type Cents = i128;
+type Calculate<'a> = &'a dyn Fn(&[Cents]) -> String;
 
 /// A number in hundredths, as the generated ones are.
 fn cents(value: &Value) -> Option<Cents> {
@@ -483,16 +484,23 @@ fn figures(nodes: &[Node], aggregate: &Aggregate, minimum: u64) -> BTreeMap<Stri
         };
         let mut row = Map::new();
         row.insert("count".to_owned(), Value::from(members.len().to_string()));
-        let mut figure = |name: &str, path: &FieldPath, of: &dyn Fn(&[Cents]) -> String| {
+        let mut figure = |name: &str, path: &FieldPath, of: Calculate<'_>| {
             let numbers = numbers(path);
             let figure = if shown(numbers.len()) { Value::from(of(&numbers)) } else { Value::Null };
             row.insert(format!("{name}_{path}"), figure);
         };
         let Aggregate { sum, min, max, mean, distinct, quantiles, .. } = aggregate;
-        sum.iter().for_each(|path| figure("sum", path, &|all| decimal(all.iter().sum())));
-        min.iter().for_each(|path| figure("min", path, &|all| decimal(all[0])));
-        max.iter().for_each(|path| figure("max", path, &|all| decimal(all[all.len() - 1])));
-        mean.iter().for_each(|path| figure("mean", path, &mean_of));
+        let plain: [(&str, &[FieldPath], Calculate<'_>); 4] = [
+            ("sum", sum, &|all| decimal(all.iter().sum())),
+            ("min", min, &|all| decimal(all[0])),
+            ("max", max, &|all| decimal(all[all.len() - 1])),
+            ("mean", mean, &mean_of),
+        ];
+        for (name, paths, of) in plain {
+            for path in paths {
+                figure(name, path, of);
+            }
+        }
         if let Some(Quantiles { fields, at }) = quantiles {
             for (path, at) in fields.iter().flat_map(|path| at.iter().map(move |at| (path, f64::from(*at)))) {
                 figure(&format!("quantile_{at}"), path, &|all| decimal(nearest(all, at)));
@@ -525,10 +533,10 @@ fn mean_of(all: &[Cents]) -> String {
     Decimal::parse(format!("{sign}{whole}.{part:06}").as_bytes()).unwrap().normal().to_string()
 }
 
-/// The first value in order to which so large a part of all goes.
+/// The first value in order up to which so large a part of all lies.
 fn nearest(all: &[Cents], at: f64) -> Cents {
-    let parts = |many: usize| many as f64 / all.len() as f64;
-    *all.iter().zip(1..).find(|(_, nth)| parts(*nth) >= at - 1e-9).unwrap().0
+    let part = |many: usize| f64::from(u32::try_from(many).unwrap());
+    *all.iter().zip(1..).find(|(_, nth)| part(*nth) >= at * part(all.len()) - 1e-9).unwrap().0
 }
 
 fn decimal(cents: Cents) -> String {
