@@ -71,6 +71,11 @@ impl ApiError {
         Self::new("KMSInvalidStateException", text)
     }
 
+    /// The key is for something else.
+    pub(crate) fn key_usage(text: impl Into<String>) -> Self {
+        Self::new("InvalidKeyUsageException", text)
+    }
+
     pub(crate) fn unsupported(text: impl Into<String>) -> Self {
         Self::new("UnsupportedOperationException", text)
     }

@@ -129,6 +129,38 @@ impl Input {
         }
     }
 
+    /// A list of values that the model lists.
+    pub(super) fn choices(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        values: &[&'static str],
+    ) -> Answer<Vec<&'static str>> {
+        let texts = self.texts(name, length)?;
+        let known: Vec<_> =
+            texts.iter().filter_map(|text| values.iter().find(|value| *value == text).copied()).collect();
+        if known.len() != texts.len() {
+            let subject = format!("Value '[{}]' at '{}'", excerpt(&texts.join(", ")), member(name));
+            let values = values.join(", ");
+            let constraint =
+                format!("Member must satisfy constraint: [Member must satisfy enum value set: [{values}]]");
+            self.violate(&subject, &constraint);
+        }
+        Ok(known)
+    }
+
+    /// A list of texts.
+    pub(super) fn texts(&mut self, name: &str, length: RangeInclusive<usize>) -> Answer<Vec<String>> {
+        let items = self.list(name, length)?;
+        items
+            .into_iter()
+            .map(|item| match item {
+                Value::String(text) => Ok(text),
+                _ => Err(wrong_type(name, "a list of strings")),
+            })
+            .collect()
+    }
+
     pub(super) fn number(&mut self, name: &str, range: RangeInclusive<i64>) -> Answer<Option<i64>> {
         match self.take(name) {
             None => Ok(None),

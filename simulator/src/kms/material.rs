@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::asymmetric;
 use super::error::{Answer, ApiError};
 use super::key::Millis;
 use super::spec::KeySpec;
@@ -47,9 +48,15 @@ pub(super) struct Fresh {
 /// # Errors
 /// `UnsupportedOperationException` for kinds that are not here.
 pub(super) fn generate(spec: KeySpec) -> Answer<Fresh> {
-    let length = spec.secret_bytes().ok_or_else(|| {
-        ApiError::unsupported(format!("KeySpec {} is not available in the local KMS yet.", spec.name()))
-    })?;
+    if !spec.is_available() {
+        return Err(ApiError::unsupported(format!(
+            "KeySpec {} is not available in the local KMS.",
+            spec.name()
+        )));
+    }
+    let Some(length) = spec.secret_bytes() else {
+        return asymmetric::generate(spec).ok_or_else(ApiError::internal);
+    };
     let mut secret = Zeroizing::new(vec![0; length]);
     getrandom::fill(&mut secret).map_err(|_| ApiError::internal())?;
     Ok(Fresh { secret, public: Vec::new() })

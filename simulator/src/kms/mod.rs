@@ -11,6 +11,7 @@
 //! condition sees comes from the connection, the verified signature or the verified document;
 //! `kms:ViaService` is always absent, because no AWS service calls on anybody's behalf.
 
+mod asymmetric;
 mod audit;
 mod authorize;
 mod blob;

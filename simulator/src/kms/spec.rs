@@ -137,6 +137,21 @@ impl KeySpec {
         }
     }
 
+    /// Whether keys of this spec have a public half.
+    pub(super) fn is_key_pair(self) -> bool {
+        self.secret_bytes().is_none()
+    }
+
+    /// Length of an RSA key's modulus, in bytes; zero for other kinds.
+    pub(super) fn modulus_bytes(self) -> usize {
+        match self {
+            Self::Rsa2048 => 256,
+            Self::Rsa3072 => 384,
+            Self::Rsa4096 => 512,
+            _ => 0,
+        }
+    }
+
     /// Length of the secret, in bytes, where it is nothing but random bytes.
     pub(super) fn secret_bytes(self) -> Option<usize> {
         match self {

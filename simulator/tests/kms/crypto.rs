@@ -5,7 +5,7 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::error::SdkError;
 use aws_sdk_kms::operation::decrypt::{DecryptError, DecryptOutput};
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{DataKeySpec, EncryptionAlgorithmSpec};
+use aws_sdk_kms::types::{DataKeySpec, EncapsulationAlgorithmSpec, EncryptionAlgorithmSpec};
 
 struct Scene {
     kms: Kms,
@@ -238,8 +238,9 @@ async fn re_encryption_moves_a_blob_to_another_key_and_context() {
 #[tokio::test]
 async fn operations_that_are_not_here_say_so() {
     let scene = Scene::new().await;
-    let refused = refusal(scene.client.get_public_key().key_id(&scene.key).send().await);
+    let call = scene.client.encapsulate().key_id(&scene.key);
+    let refused = refusal(call.encapsulation_algorithm(EncapsulationAlgorithmSpec::MlKem).send().await);
     assert_eq!(refused.0, "UnsupportedOperationException");
-    assert_eq!(refused.1.unwrap(), "GetPublicKey is not available in the local KMS yet.");
+    assert_eq!(refused.1.unwrap(), "Encapsulate is not available in the local KMS yet.");
     drop(scene.kms);
 }

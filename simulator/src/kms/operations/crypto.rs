@@ -1,13 +1,13 @@
-//! Encrypt, Decrypt and the data keys.
+//! Encrypt, Decrypt and the symmetric data keys.
 
 use adyton_shared::statement::{Purpose, Statement, release_digest};
 use adyton_shared::{EncryptionContext, KeyArn};
-use adyton_verifier::key_policy::ConditionContext;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::ready::{compatible, ready, unless_dry};
 use super::sealed::{
-    ALGORITHMS, MAX_CIPHERTEXT_BYTES, Opened, Source, encryption_context, open, ready, seal,
+    ALGORITHMS, Opened, SYMMETRIC_DEFAULT, Sealed, Source, Terms, encryption_context, open, seal,
 };
 use super::{base64, grant_tokens, key_id};
 use crate::kms::call::Session;
@@ -16,6 +16,7 @@ use crate::kms::input::Input;
 use crate::kms::key::KeyRecord;
 use crate::kms::key_id::Names;
 use crate::kms::recipient::Recipient;
+use crate::kms::spec::KeyUsage;
 
 /// Longest plaintext of a symmetric key, in bytes.
 const MAX_PLAINTEXT_BYTES: usize = 4096;
@@ -39,40 +40,51 @@ pub(super) fn encrypt(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     grant_tokens(&mut input)?;
     input.finish()?;
 
+    let algorithm = algorithm.unwrap_or(SYMMETRIC_DEFAULT);
+    let terms = Terms { algorithm, context: &context, recipient: None };
+
     let key = session.named_key(&name, Names::All)?;
-    authorize(session, "Encrypt", &key, &context, None)?;
-    ready(&key, "Encrypt", algorithm, dry_run)?;
-    let sealed = seal(session, &key, &context, &plaintext)?;
+    session.authorize("Encrypt", &key, |conditions| terms.describe(conditions))?;
+    ready(&key, "Encrypt", KeyUsage::EncryptDecrypt)?;
+    compatible(&key, algorithm)?;
+    terms.fit(&key)?;
+    let sealed = seal(session, &key, &terms, &plaintext)?;
+    unless_dry(dry_run)?;
     Ok(json!({
         "CiphertextBlob": base64(&sealed),
         "KeyId": session.answered_key(&key.arn),
-        "EncryptionAlgorithm": session.answered_algorithm(),
+        "EncryptionAlgorithm": session.answered_algorithm(algorithm),
     }))
 }
 
 pub(super) fn decrypt(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
-    let sealed = input.blob("CiphertextBlob", 1..=MAX_CIPHERTEXT_BYTES)?;
-    let sealed = input.require("CiphertextBlob", sealed);
+    let dry_run = input.flag("DryRun")?;
+    let sealed = Sealed::read(&mut input, dry_run)?;
     let name = input.text("KeyId", 1..=super::MAX_KEY_ID)?;
     let context = encryption_context(&mut input, "EncryptionContext")?;
     let algorithm = input.choice("EncryptionAlgorithm", &ALGORITHMS)?;
-    let dry_run = input.flag("DryRun")?;
     grant_tokens(&mut input)?;
     input.finish()?;
+    let algorithm = algorithm.unwrap_or(SYMMETRIC_DEFAULT);
     let recipient = session.recipient(&mut input)?;
+    let terms = Terms { algorithm, context: &context, recipient: recipient.as_ref() };
 
     let source = Source::of(session, name.as_deref(), &sealed)?;
-    compare_statement(session, "Decrypt", &source.key, &sealed, &context, recipient.as_ref())?;
-    authorize(session, "Decrypt", &source.key, &context, recipient.as_ref())?;
+    compare_statement(session, "Decrypt", &source.key, &sealed.bytes, &context, recipient.as_ref())?;
+    session.authorize("Decrypt", &source.key, |conditions| terms.describe(conditions))?;
+    ready(&source.key, "Decrypt", KeyUsage::EncryptDecrypt)?;
+    compatible(&source.key, algorithm)?;
+    terms.fit(&source.key)?;
+    unless_dry(sealed.ignored)?;
     let key = source.confirmed()?;
-    ready(&key, "Decrypt", algorithm, dry_run)?;
-    let Opened { plaintext, material } = open(session, &key, &context, &sealed)?;
+    let Opened { plaintext, material } = open(session, &key, &terms, &sealed.bytes)?;
+    unless_dry(dry_run)?;
     let mut answer = json!({
         "KeyId": session.answered_key(&key.arn),
-        "EncryptionAlgorithm": session.answered_algorithm(),
+        "EncryptionAlgorithm": session.answered_algorithm(algorithm),
     });
-    session.deliver(&mut answer, &plaintext, recipient.as_ref())?;
-    if recipient.is_none() {
+    session.deliver(&mut answer, "Plaintext", &plaintext, recipient.as_ref())?;
+    if let (Some(material), None) = (material, &recipient) {
         answer["KeyMaterialId"] = material.into();
     }
     Ok(answer)
@@ -102,38 +114,25 @@ pub(super) fn generate_data_key(session: &mut Session<'_>, mut input: Input, yie
         Yield::Plaintext => "GenerateDataKey",
         Yield::CiphertextOnly => "GenerateDataKeyWithoutPlaintext",
     };
+    let terms = Terms { algorithm: SYMMETRIC_DEFAULT, context: &context, recipient: recipient.as_ref() };
     let key = session.named_key(&name, Names::All)?;
     compare_statement(session, action, &key, &[], &context, recipient.as_ref())?;
-    authorize(session, action, &key, &context, recipient.as_ref())?;
-    ready(&key, action, None, dry_run)?;
+    session.authorize(action, &key, |conditions| terms.describe(conditions))?;
+    ready(&key, action, KeyUsage::EncryptDecrypt)?;
+    compatible(&key, SYMMETRIC_DEFAULT)?;
+    unless_dry(dry_run)?;
     let mut data_key = Zeroizing::new(vec![0; length]);
     getrandom::fill(&mut data_key).map_err(|_| ApiError::internal())?;
-    let sealed = seal(session, &key, &context, &data_key)?;
+    let sealed = seal(session, &key, &terms, &data_key)?;
     let material = key.current()?.name();
     let mut answer = json!({"CiphertextBlob": base64(&sealed), "KeyId": session.answered_key(&key.arn)});
     if yields == Yield::Plaintext {
-        session.deliver(&mut answer, &data_key, recipient.as_ref())?;
+        session.deliver(&mut answer, "Plaintext", &data_key, recipient.as_ref())?;
     }
     if recipient.is_none() {
         answer["KeyMaterialId"] = material.into();
     }
     Ok(answer)
-}
-
-fn authorize(
-    session: &Session<'_>,
-    action: &str,
-    key: &KeyRecord,
-    context: &EncryptionContext,
-    recipient: Option<&Recipient>,
-) -> Answer<()> {
-    session.authorize(action, key, |conditions: &mut ConditionContext| {
-        conditions.set("kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT");
-        conditions.add_encryption_context(context.pairs());
-        if let Some(recipient) = recipient {
-            conditions.add_recipient(recipient.pcrs());
-        }
-    })
 }
 
 /// Notes whether the enclave meant its document for this very call (K-13).

@@ -3,12 +3,18 @@
 mod aliases;
 mod create;
 mod crypto;
+mod data_key_pair;
+mod derive;
 mod keys;
 mod lists;
+mod mac;
 mod policies;
+mod public_key;
 mod random;
+mod ready;
 mod reencrypt;
 mod sealed;
+mod sign;
 mod tags;
 
 use http::HeaderMap;
@@ -130,16 +136,23 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "CreateKey" => create::create(session, input),
         "Decrypt" => crypto::decrypt(session, input),
         "DeleteAlias" => aliases::delete(session, input),
+        "DeriveSharedSecret" => derive::derive(session, input),
         "DescribeKey" => keys::describe(session, input),
         "DisableKey" => keys::disable(session, input),
         "EnableKey" => keys::enable(session, input),
         "Encrypt" => crypto::encrypt(session, input),
         "GenerateDataKey" => crypto::generate_data_key(session, input, crypto::Yield::Plaintext),
+        "GenerateDataKeyPair" => data_key_pair::generate(session, input, crypto::Yield::Plaintext),
+        "GenerateDataKeyPairWithoutPlaintext" => {
+            data_key_pair::generate(session, input, crypto::Yield::CiphertextOnly)
+        }
         "GenerateDataKeyWithoutPlaintext" => {
             crypto::generate_data_key(session, input, crypto::Yield::CiphertextOnly)
         }
+        "GenerateMac" => mac::generate(session, input),
         "GenerateRandom" => random::generate(session, input),
         "GetKeyPolicy" => policies::read(session, input),
+        "GetPublicKey" => public_key::read(session, input),
         "ListAliases" => lists::aliases(session, input),
         "ListKeys" => lists::keys(session, input),
         "ListKeyPolicies" => lists::key_policies(session, input),
@@ -147,6 +160,9 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "PutKeyPolicy" => policies::put(session, input),
         "ReEncrypt" => reencrypt::reencrypt(session, input),
         "ScheduleKeyDeletion" => keys::schedule_deletion(session, input),
+        "Sign" => sign::sign(session, input),
+        "Verify" => sign::verify(session, input),
+        "VerifyMac" => mac::verify(session, input),
         name => Err(ApiError::unsupported(format!("{name} is not available in the local KMS yet."))),
     }
 }
@@ -179,10 +195,12 @@ impl Session<'_> {
         Ok(Some(recipient))
     }
 
-    /// The secret of an answer: in plaintext without a recipient, sealed to it with one (K-1).
+    /// The secret of an answer: in the member of that name without a recipient, sealed to it with
+    /// one (K-1).
     fn deliver(
         &self,
         answer: &mut Value,
+        member: &str,
         secret: &Zeroizing<Vec<u8>>,
         recipient: Option<&Recipient>,
     ) -> Answer<()> {
@@ -192,7 +210,7 @@ impl Session<'_> {
                 let sealed = recipient.key.seal(secret, form, self.faults.key_encryption);
                 answer["CiphertextForRecipient"] = base64(&sealed.ok_or_else(ApiError::internal)?);
             }
-            _ => answer["Plaintext"] = base64(secret),
+            _ => answer[member] = base64(secret),
         }
         Ok(())
     }
@@ -203,8 +221,8 @@ impl Session<'_> {
     }
 
     /// The `EncryptionAlgorithm` of an answer, unless a fault names another.
-    fn answered_algorithm(&self) -> Value {
-        self.faults.encryption_algorithm.as_deref().unwrap_or("SYMMETRIC_DEFAULT").into()
+    fn answered_algorithm(&self, algorithm: &str) -> Value {
+        self.faults.encryption_algorithm.as_deref().unwrap_or(algorithm).into()
     }
 }
 
@@ -216,12 +234,8 @@ fn key_id(input: &mut Input, field: &str) -> Answer<String> {
 
 /// Grants are not here; tokens are read so that wrong ones are refused, and then ignored.
 fn grant_tokens(input: &mut Input) -> Answer<()> {
-    let tokens = input.list("GrantTokens", 0..=MAX_GRANT_TOKENS)?;
-    if tokens.iter().all(Value::is_string) {
-        Ok(())
-    } else {
-        Err(ApiError::serialization("GrantTokens is not a list of strings."))
-    }
+    input.texts("GrantTokens", 0..=MAX_GRANT_TOKENS)?;
+    Ok(())
 }
 
 fn base64(bytes: &[u8]) -> Value {

@@ -22,6 +22,6 @@ pub(super) fn generate(session: &mut Session<'_>, mut input: Input) -> Answer<Va
     let mut random = Zeroizing::new(vec![0; usize::try_from(bytes).map_err(|_| ApiError::internal())?]);
     getrandom::fill(&mut random).map_err(|_| ApiError::internal())?;
     let mut answer = json!({});
-    session.deliver(&mut answer, &random, recipient.as_ref())?;
+    session.deliver(&mut answer, "Plaintext", &random, recipient.as_ref())?;
     Ok(answer)
 }

@@ -1,10 +1,10 @@
 //! `ReEncrypt`: from one key or context to another, without the caller seeing the plaintext.
 
-use adyton_shared::EncryptionContext;
 use serde_json::{Value, json};
 
+use super::ready::{compatible, ready, unless_dry};
 use super::sealed::{
-    ALGORITHMS, MAX_CIPHERTEXT_BYTES, Opened, Source, encryption_context, open, ready, seal,
+    ALGORITHMS, Opened, SYMMETRIC_DEFAULT, Sealed, Source, Terms, encryption_context, open, seal,
 };
 use super::{base64, grant_tokens, key_id};
 use crate::kms::call::Session;
@@ -12,19 +12,23 @@ use crate::kms::error::Answer;
 use crate::kms::input::Input;
 use crate::kms::key::KeyRecord;
 use crate::kms::key_id::Names;
+use crate::kms::spec::{KeySpec, KeyUsage};
 
 pub(super) fn reencrypt(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
-    let sealed = input.blob("CiphertextBlob", 1..=MAX_CIPHERTEXT_BYTES)?;
-    let sealed = input.require("CiphertextBlob", sealed);
+    let dry_run = input.flag("DryRun")?;
+    let sealed = Sealed::read(&mut input, dry_run)?;
     let source_name = input.text("SourceKeyId", 1..=super::MAX_KEY_ID)?;
-    let from = encryption_context(&mut input, "SourceEncryptionContext")?;
+    let from_context = encryption_context(&mut input, "SourceEncryptionContext")?;
     let from_algorithm = input.choice("SourceEncryptionAlgorithm", &ALGORITHMS)?;
     let destination_name = key_id(&mut input, "DestinationKeyId")?;
-    let to = encryption_context(&mut input, "DestinationEncryptionContext")?;
+    let to_context = encryption_context(&mut input, "DestinationEncryptionContext")?;
     let to_algorithm = input.choice("DestinationEncryptionAlgorithm", &ALGORITHMS)?;
-    let dry_run = input.flag("DryRun")?;
     grant_tokens(&mut input)?;
     input.finish()?;
+    let from_algorithm = from_algorithm.unwrap_or(SYMMETRIC_DEFAULT);
+    let to_algorithm = to_algorithm.unwrap_or(SYMMETRIC_DEFAULT);
+    let from = Terms { algorithm: from_algorithm, context: &from_context, recipient: None };
+    let to = Terms { algorithm: to_algorithm, context: &to_context, recipient: None };
 
     let source = Source::of(session, source_name.as_deref(), &sealed)?;
     let source_alias = session.request_alias.take();
@@ -35,32 +39,41 @@ pub(super) fn reencrypt(session: &mut Session<'_>, mut input: Input) -> Answer<V
     authorize(session, "ReEncryptFrom", &source.key, &from, same)?;
     session.request_alias = destination_alias;
     authorize(session, "ReEncryptTo", &destination, &to, same)?;
+    for (key, terms) in [(&source.key, &from), (&destination, &to)] {
+        ready(key, "ReEncrypt", KeyUsage::EncryptDecrypt)?;
+        compatible(key, terms.algorithm)?;
+        terms.fit(key)?;
+    }
+    unless_dry(sealed.ignored)?;
     let source = source.confirmed()?;
-    ready(&source, "ReEncrypt", from_algorithm, false)?;
-    ready(&destination, "ReEncrypt", to_algorithm, dry_run)?;
-    let Opened { plaintext, material } = open(session, &source, &from, &sealed)?;
+    let Opened { plaintext, material } = open(session, &source, &from, &sealed.bytes)?;
     let sealed = seal(session, &destination, &to, &plaintext)?;
-    Ok(json!({
+    unless_dry(dry_run)?;
+    let mut answer = json!({
         "CiphertextBlob": base64(&sealed),
         "SourceKeyId": source.arn,
         "KeyId": session.answered_key(&destination.arn),
-        "SourceEncryptionAlgorithm": "SYMMETRIC_DEFAULT",
-        "DestinationEncryptionAlgorithm": session.answered_algorithm(),
-        "SourceKeyMaterialId": material,
-        "DestinationKeyMaterialId": destination.current()?.name(),
-    }))
+        "SourceEncryptionAlgorithm": from_algorithm,
+        "DestinationEncryptionAlgorithm": session.answered_algorithm(to_algorithm),
+    });
+    if let Some(material) = material {
+        answer["SourceKeyMaterialId"] = material.into();
+    }
+    if destination.spec == KeySpec::SymmetricDefault {
+        answer["DestinationKeyMaterialId"] = destination.current()?.name().into();
+    }
+    Ok(answer)
 }
 
 fn authorize(
     session: &Session<'_>,
     action: &str,
     key: &KeyRecord,
-    context: &EncryptionContext,
+    terms: &Terms<'_>,
     same: bool,
 ) -> Answer<()> {
     session.authorize(action, key, |conditions| {
-        conditions.set("kms:EncryptionAlgorithm", "SYMMETRIC_DEFAULT");
+        terms.describe(conditions);
         conditions.set("kms:ReEncryptOnSameKey", if same { "true" } else { "false" });
-        conditions.add_encryption_context(context.pairs());
     })
 }
