@@ -3,11 +3,16 @@
 //! One program for all of it: the SDK takes longer to link than the tests to run.
 
 mod accounts;
+mod asymmetric;
 mod audit;
 mod crypto;
+mod data_key_pair;
+mod derive;
 mod faults;
 mod harness;
 mod keys;
+mod mac;
+mod openssl;
 mod persistence;
 mod policy;
 mod protocol;

@@ -50,14 +50,34 @@ pub(in crate::kms) fn encrypt(spki: &[u8], oaep: Oaep, plaintext: &[u8]) -> Opti
     Some(ciphertext)
 }
 
-/// Decrypts; the inner `None` says that the ciphertext is not one of this key and algorithm, the
-/// outer that the key cannot be read.
-pub(in crate::kms) fn decrypt(pkcs8: &[u8], oaep: Oaep, ciphertext: &[u8]) -> Option<Option<Secret>> {
+/// What came of a decryption.
+pub(in crate::kms) enum Decryption {
+    Plaintext(Secret),
+    /// The ciphertext is not one of this key and algorithm.
+    Unreadable,
+}
+
+/// Decrypts; `None` if the key cannot be read.
+pub(in crate::kms) fn decrypt(pkcs8: &[u8], oaep: Oaep, ciphertext: &[u8]) -> Option<Decryption> {
     let key = OaepPrivateDecryptingKey::new(PrivateDecryptingKey::from_pkcs8(pkcs8).ok()?).ok()?;
     if ciphertext.len() != key.key_size_bytes() {
-        return Some(None);
+        return Some(Decryption::Unreadable);
     }
     let mut buffer = Zeroizing::new(vec![0; key.min_output_size()]);
     let opened = key.decrypt(oaep.algorithm(), ciphertext, &mut buffer, None);
-    Some(opened.ok().map(|plaintext| Zeroizing::new(plaintext.to_vec())))
+    Some(opened.map_or(Decryption::Unreadable, |plaintext| {
+        Decryption::Plaintext(Zeroizing::new(plaintext.to_vec()))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_plaintexts_are_those_that_aws_names() {
+        let sizes = [256, 384, 512];
+        assert_eq!(sizes.map(|size| Oaep::Sha1.longest(size)), [214, 342, 470]);
+        assert_eq!(sizes.map(|size| Oaep::Sha256.longest(size)), [190, 318, 446]);
+    }
 }

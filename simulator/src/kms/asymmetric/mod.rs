@@ -18,7 +18,7 @@ use aws_lc_rs::signature::{
 use zeroize::Zeroizing;
 
 pub(super) use agreement::{Agreement, agree};
-pub(super) use encryption::{Oaep, decrypt, encrypt};
+pub(super) use encryption::{Decryption, Oaep, decrypt, encrypt};
 pub(super) use signature::{Message, Scheme, sign, verify};
 
 use super::material::{Fresh, Secret};

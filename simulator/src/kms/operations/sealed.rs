@@ -4,7 +4,7 @@ use adyton_shared::EncryptionContext;
 use adyton_verifier::key_policy::ConditionContext;
 use zeroize::Zeroizing;
 
-use crate::kms::asymmetric::{self, Oaep};
+use crate::kms::asymmetric::{self, Decryption, Oaep};
 use crate::kms::blob::{self, Binding};
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
@@ -173,9 +173,10 @@ pub(super) fn open(
     let refused = |_| ApiError::invalid_ciphertext();
     if let Some(oaep) = Oaep::of(terms.algorithm) {
         let secret = session.service.store.secret(key, key.current()?)?;
-        let opened = asymmetric::decrypt(&secret, oaep, sealed).ok_or_else(ApiError::internal)?;
-        let plaintext = opened.ok_or_else(ApiError::invalid_ciphertext)?;
-        return Ok(Opened { plaintext, material: None });
+        return match asymmetric::decrypt(&secret, oaep, sealed).ok_or_else(ApiError::internal)? {
+            Decryption::Plaintext(plaintext) => Ok(Opened { plaintext, material: None }),
+            Decryption::Unreadable => Err(ApiError::invalid_ciphertext()),
+        };
     }
     let claimed = blob::claimed_material(sealed).map_err(refused)?;
     let material = key.material(&claimed).ok_or_else(ApiError::invalid_ciphertext)?;
