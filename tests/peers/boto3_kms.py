@@ -171,7 +171,7 @@ def callers(check, simulator, arn):
     unsigned = boto3.client("kms", config=Config(signature_version=UNSIGNED))
     check.equal("no signature", error_of(unsigned.list_keys)[0], "MissingAuthenticationTokenException")
     abroad = boto3.client("kms", region_name="us-east-1")
-    check.equal("a signature for another region", error_of(abroad.list_keys)[0], "InvalidSignatureException")
+    check.equal("another region has keys of its own", abroad.list_keys()["Keys"], [])
     owner = boto3.Session(profile_name="owner").client("kms")
     context = dict(CONTEXT, object="o", version="1")
     made = owner.generate_data_key(KeyId=simulator.info["key_arn"], KeySpec="AES_256", EncryptionContext=context)
