@@ -104,7 +104,7 @@ fn pcr(index: u8) -> String {
 #[test]
 fn every_command_has_help_with_an_example() {
     let scratch = Scratch::new();
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["requester", "new"],
         &["requester", "show"],
@@ -113,6 +113,8 @@ fn every_command_has_help_with_an_example() {
         &["attest"],
         &["attest", "verify"],
         &["receipt", "verify"],
+        &["policy", "check"],
+        &["policy", "lint"],
         &["serve"],
     ];
     for command in commands {
@@ -518,4 +520,44 @@ fn without_credentials_it_says_where_they_come_from() {
     let url = ["--endpoint-url", "https://localhost:1"];
     let ended = scratch.run(&[&ENCRYPT[..], &url].concat());
     ended.fails(6, "there are no AWS credentials", "AWS_PROFILE");
+}
+
+// K-2, K-3, V-7
+#[test]
+fn a_weak_key_policy_is_refused_with_its_findings() {
+    let scratch = Scratch::new();
+    let root = "arn:aws:iam::111122223333:root";
+    scratch.write(
+        "default.json",
+        &format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"Enable IAM","Effect":"Allow",
+                "Principal":{{"AWS":"{root}"}},"Action":"kms:*","Resource":"*"}}]}}"#
+        ),
+    );
+    let refused = scratch.run(&["policy", "lint", "default.json", "--json"]);
+    assert_eq!(refused.status, 1);
+    let said: Value = serde_json::from_str(&refused.stdout).unwrap();
+    assert_eq!((&said["verdict"], &said["errors"]), (&"refused".into(), &5.into()));
+    let delegation =
+        said["findings"].as_array().unwrap().iter().find(|f| f["code"] == "root-delegation").unwrap();
+    assert_eq!(delegation["requirement"], "K-3");
+    assert_eq!(delegation["severity"], "error");
+    assert_eq!(delegation["statement"], serde_json::json!({ "index": 0, "sid": "Enable IAM" }));
+    let failure: Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!((&failure["code"], &failure["exit"]), (&"key_policy_weak".into(), &1.into()));
+    // For people.
+    let refused = scratch.run(&["policy", "lint", "default.json"]);
+    assert!(
+        refused
+            .stdout
+            .contains("error K-3 (root-delegation): statement 0 (Enable IAM): it leaves kms:Decrypt")
+    );
+    assert!(refused.stdout.ends_with("5 errors, 2 warnings\n"), "{}", refused.stdout);
+
+    scratch.write("none.json", "{}");
+    let none = scratch.run(&["policy", "lint", "none.json", "--json"]);
+    let failure: Value = serde_json::from_str(&none.stderr).unwrap();
+    assert_eq!((none.status, &failure["code"]), (1, &"key_policy_malformed".into()));
+    assert_eq!(scratch.run(&["policy", "lint", "nowhere.json"]).status, 5);
+    assert_eq!(scratch.run(&["policy", "lint", "default.json", "--role", "*"]).status, 2);
 }

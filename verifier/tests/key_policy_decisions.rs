@@ -241,6 +241,91 @@ fn what_an_absent_key_means_depends_on_the_operator() {
 }
 
 #[test]
+fn every_operator_follows_the_rules_for_absent_keys() {
+    const POSITIVE: [(&str, &str); 18] = [
+        ("StringEquals", "a"),
+        ("StringEqualsIgnoreCase", "a"),
+        ("StringLike", "*"),
+        ("NumericEquals", "1"),
+        ("NumericLessThan", "1"),
+        ("NumericLessThanEquals", "1"),
+        ("NumericGreaterThan", "1"),
+        ("NumericGreaterThanEquals", "1"),
+        ("DateEquals", "2026-01-01"),
+        ("DateLessThan", "2026-01-01"),
+        ("DateLessThanEquals", "2026-01-01"),
+        ("DateGreaterThan", "2026-01-01"),
+        ("DateGreaterThanEquals", "2026-01-01"),
+        ("Bool", "false"),
+        ("IpAddress", "0.0.0.0/0"),
+        ("ArnEquals", "arn:*:*:*:*:*"),
+        ("ArnLike", "arn:*:*:*:*:*"),
+        ("ForAnyValue:StringEquals", "a"),
+    ];
+    const NEGATED: [(&str, &str); 8] = [
+        ("StringNotEquals", "a"),
+        ("StringNotEqualsIgnoreCase", "a"),
+        ("StringNotLike", "*"),
+        ("NumericNotEquals", "1"),
+        ("DateNotEquals", "2026-01-01"),
+        ("NotIpAddress", "0.0.0.0/0"),
+        ("ArnNotEquals", "arn:*:*:*:*:*"),
+        ("ArnNotLike", "arn:*:*:*:*:*"),
+    ];
+    let absent = |operator: &str, value: &str| {
+        answer(&allow_if(&format!(r#"{{"{operator}":{{"k:x":"{value}"}}}}"#)), &ASK)
+    };
+    for (operator, value) in POSITIVE {
+        assert_eq!(absent(operator, value), Nothing, "{operator}");
+    }
+    for (operator, value) in NEGATED {
+        assert_eq!(absent(operator, value), Allowed, "{operator}");
+    }
+    for (operator, value) in POSITIVE.into_iter().take(17).chain(NEGATED) {
+        assert_eq!(absent(&format!("{operator}IfExists"), value), Allowed, "{operator}IfExists");
+        assert_eq!(absent(&format!("ForAllValues:{operator}"), value), Allowed, "ForAllValues:{operator}");
+        assert_eq!(absent(&format!("ForAnyValue:{operator}"), value), Nothing, "ForAnyValue:{operator}");
+        // Of a set without a member none is compared, and IfExists asks about members.
+        let both = format!("ForAnyValue:{operator}IfExists");
+        assert_eq!(absent(&both, value), Nothing, "{both}");
+    }
+}
+
+#[test]
+fn variables_stand_for_keys_of_the_request_defaults_and_characters() {
+    let tag = ("aws:PrincipalTag/team", "blue");
+    let context = ("kms:EncryptionContext:tenant", "acme");
+    for (wanted, values, value, expected) in [
+        ("${aws:username}", &[][..], "alice", Allowed),
+        ("${AWS:UserName}", &[], "alice", Allowed),
+        ("${aws:username}-${aws:PrincipalAccount}", &[], "alice-111122223333", Allowed),
+        ("${aws:PrincipalTag/team}", &[tag], "blue", Allowed),
+        ("${aws:PrincipalTag/team}", &[], "blue", Nothing),
+        ("${aws:PrincipalTag/team, 'red'}", &[], "red", Allowed),
+        ("${aws:PrincipalTag/team, 'red'}", &[tag], "red", Nothing),
+        ("${aws:PrincipalTag/team,'red'}", &[tag], "blue", Allowed),
+        ("${kms:EncryptionContext:tenant}", &[context], "acme", Allowed),
+        ("t-${kms:EncryptionContext:tenant}", &[context], "t-other", Nothing),
+        // Two values are none.
+        ("${aws:PrincipalTag/team}", &[tag, ("aws:PrincipalTag/team", "red")], "blue", Nothing),
+        ("a${*}b${?}c${$}", &[], "a*b?c$", Allowed),
+        ("a${*}", &[], "abc", Nothing),
+        // A value is never read as a pattern.
+        ("${aws:PrincipalTag/team}", &[("aws:PrincipalTag/team", "*")], "anything", Nothing),
+    ] {
+        let condition = format!(r#"{{"StringLike":{{"k:x":"{wanted}"}}}}"#);
+        let values: Vec<_> = values.iter().copied().chain([("k:x", value)]).collect();
+        let ask = Ask { values: &values, ..ASK };
+        assert_eq!(answer(&allow_if(&condition), &ask), expected, "{wanted} {value}");
+    }
+    // Only texts and ARNs have variables.
+    let arn = r#"{"ArnLike":{"k:x":"arn:aws:iam::${aws:PrincipalAccount}:user/*"}}"#;
+    assert_eq!(answer(&allow_if(arn), &Ask { values: &[("k:x", ALICE)], ..ASK }), Allowed);
+    let bool = allow_if(r#"{"Bool":{"k:x":"${aws:SecureTransport}"}}"#);
+    assert!(KeyPolicy::parse(&bool).is_err());
+}
+
+#[test]
 fn values_are_compared_as_their_operator_says() {
     let role = "arn:aws:iam::111122223333:role/enclave";
     for (condition, value, expected) in [

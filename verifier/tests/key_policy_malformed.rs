@@ -2,7 +2,7 @@
 
 use adyton_shared::KeyArn;
 use adyton_verifier::key_policy::{
-    ConditionContext, KeyPolicy, MAX_KEY_POLICY_BYTES, PolicyError, Principal, Request,
+    ConditionContext, IdentityPolicy, KeyPolicy, MAX_KEY_POLICY_BYTES, PolicyError, Principal, Request,
 };
 use proptest::prelude::*;
 
@@ -232,10 +232,69 @@ fn almost_policies() -> impl Strategy<Value = String> {
     prop::collection::vec(words, 0..60).prop_map(|words| words.concat())
 }
 
+/// JSON whose names and texts are often those of policies.
+fn random_json() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "Version",
+        "2012-10-17",
+        "Id",
+        "Statement",
+        "Sid",
+        "Effect",
+        "Allow",
+        "Deny",
+        "Principal",
+        "NotPrincipal",
+        "AWS",
+        "*",
+        "111122223333",
+        "Action",
+        "NotAction",
+        "kms:*",
+        "kms:Decrypt",
+        "Resource",
+        "NotResource",
+        "arn:aws:kms:*:*:key/*",
+        "Condition",
+        "StringEquals",
+        "ForAllValues:StringLikeIfExists",
+        "Null",
+        "true",
+        "kms:RecipientAttestation:PCR0",
+        "0x00",
+        "${aws:username}",
+        "${*",
+        "${a, 'b'}",
+        "",
+    ]);
+    let text = prop_oneof![4 => word.prop_map(str::to_owned), 1 => ".{0,8}"].boxed();
+    let name = text.clone();
+    let leaf = prop_oneof![
+        text.prop_map(|text| serde_json::to_string(&text).unwrap()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<f64>().prop_map(|number| serde_json::to_string(&number).unwrap()),
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|value| value.to_string()),
+    ];
+    leaf.prop_recursive(5, 64, 6, move |inner| {
+        let member = (name.clone(), inner.clone())
+            .prop_map(|(name, value)| format!("{}:{value}", serde_json::to_string(&name).unwrap()));
+        prop_oneof![
+            prop::collection::vec(inner, 0..5).prop_map(|items| format!("[{}]", items.join(","))),
+            prop::collection::vec(member, 0..7).prop_map(|members| format!("{{{}}}", members.join(","))),
+        ]
+    })
+}
+
 proptest! {
     #[test]
-    fn no_text_makes_the_reader_panic(text in prop_oneof![".{0,200}", almost_policies()]) {
-        let _ = KeyPolicy::parse(&text);
+    fn no_text_makes_the_reader_panic(text in prop_oneof![".{0,200}", almost_policies(), random_json()]) {
+        if let Ok(policy) = KeyPolicy::parse(&text) {
+            let _ = policy.lint(&[]);
+        }
+        if let Err(error) = IdentityPolicy::parse(&text) {
+            prop_assert!(!error.iam_message().is_empty());
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod kms_failure;
 mod measurements;
 mod output;
 mod policy;
+mod policy_lint;
 mod policy_text;
 mod receipt;
 mod requester;
@@ -71,7 +72,7 @@ enum Command {
     /// Checks receipts.
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
-    /// Explains policies, and writes the KMS key policies that belong to them.
+    /// Explains policies, writes the KMS key policies that belong to them, and judges key policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Runs the parent's daemon: egress proxy, credentials, wrapped named keys.

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::failure::{bad_file, failed_with, usage};
 use super::measurements::{POLICY_PCR, Pcrs, add, add_named, parse_pcr, policy_register};
 use super::output::Target;
+use super::policy_lint::{self, LintArgs};
 use super::policy_text::{explain, title, weak_measurements, weaknesses};
 use crate::exit::{Exit, Failure};
 
@@ -28,6 +29,17 @@ pub(super) enum PolicyCommand {
 EXIT CODES:
   0 it is a policy    1 it is refused, or has warnings that --deny-warnings denies    2 usage    5 a file")]
     Check(CheckArgs),
+    /// Judges a KMS key policy: does it release keys to one enclave image and nobody else?
+    #[command(after_help = "EXAMPLES:
+  adyton policy lint key-policy.json
+  adyton policy lint key-policy.json --role arn:aws:iam::111122223333:role/enclave --deny-warnings
+  aws kms get-key-policy --key-id KEY --query Policy --output text | adyton policy lint -
+
+Each finding names the requirement (K-2, K-3, K-17, V-5 to V-8), the statement and what to do.
+
+EXIT CODES:
+  0 no errors    1 errors, or warnings that --deny-warnings denies, or no key policy    2 usage    5 a file")]
+    Lint(LintArgs),
 }
 
 #[derive(Debug, Args)]
@@ -71,7 +83,13 @@ struct PrincipalArgs {
 }
 
 pub(super) fn run(command: PolicyCommand, json: bool) -> Result<Exit, Failure> {
-    let PolicyCommand::Check(arguments) = command;
+    match command {
+        PolicyCommand::Check(arguments) => check(arguments, json),
+        PolicyCommand::Lint(arguments) => policy_lint::run(arguments, json),
+    }
+}
+
+fn check(arguments: CheckArgs, json: bool) -> Result<Exit, Failure> {
     let CheckArgs { file, deny_warnings, pcrs, named_pcrs, key_policy, force, principals } = arguments;
     let bytes =
         std::fs::read(&file).map_err(|error| bad_file(&error, &format!("the policy {}", file.display())))?;

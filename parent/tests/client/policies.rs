@@ -209,3 +209,23 @@ async fn no_key_policy_is_written_for_measurements_that_name_no_image_or_for_con
         assert!(desk.written().is_none(), "{what}");
     }
 }
+
+// K-2, K-3, K-17, V-5: what is written passes what judges.
+#[tokio::test]
+async fn the_key_policy_that_is_written_passes_the_linter() {
+    let desk = Desk::new(POLICY);
+    let write = ["--pcrs", "measured.json", "--key-policy", "key.json", "--vpc-endpoint", "vpce-0a1b2c"];
+    assert_eq!(desk.check(&[&write[..], &PRINCIPALS].concat()).await.status.code(), Some(0));
+    let role = PRINCIPALS[1];
+    let lint = ["policy", "lint", "key.json", "--role", role, "--deny-warnings", "--json"];
+    let judged = adyton(&desk.folder, &lint).output().await.unwrap();
+    assert_eq!(judged.status.code(), Some(0), "{judged:?}");
+    let said = json(&judged.stdout);
+    assert_eq!(said["verdict"], "accepted");
+    assert_eq!(said["findings"], serde_json::json!([]));
+    // Judged for another role, the enclave's own is not the problem; its data owner is.
+    let lint = ["policy", "lint", "key.json", "--role", PRINCIPALS[3], "--json"];
+    let judged = adyton(&desk.folder, &lint).output().await.unwrap();
+    assert_eq!(judged.status.code(), Some(1));
+    assert_eq!(json(&judged.stdout)["findings"][0]["code"], "data-key-unattested");
+}

@@ -15,9 +15,9 @@ use super::pattern::{Pattern, Variables};
 pub(super) struct Condition {
     /// As written.
     name: String,
-    operator: Operator,
-    key: String,
-    wanted: Vec<Pattern>,
+    pub(super) operator: Operator,
+    pub(super) key: String,
+    pub(super) wanted: Vec<Pattern>,
 }
 
 impl Condition {
@@ -72,6 +72,25 @@ impl Condition {
         };
         let wanted = list.iter().map(read).collect::<Result<_, _>>()?;
         Ok(Self { name: name.to_owned(), operator, key: key.to_owned(), wanted })
+    }
+
+    /// Whether a request must have the key, with one of the values, for it to hold.
+    pub(super) fn is_demand(&self) -> bool {
+        let Operator { set, test, negated, if_exists } = self.operator;
+        let holds_without = negated || if_exists || set == Some(Set::All);
+        !holds_without && !matches!(test, Test::Null)
+    }
+
+    /// Whether it holds for every request without the key and every request with another value.
+    pub(super) fn is_refusal(&self) -> bool {
+        let Operator { set, test, negated, if_exists: _ } = self.operator;
+        negated && set != Some(Set::Any) && !matches!(test, Test::Null)
+    }
+
+    /// Whether it holds exactly for requests without the key.
+    pub(super) fn is_absence(&self) -> bool {
+        self.operator.test == Test::Null
+            && self.wanted.iter().all(|wanted| operator::boolean(wanted.source()) == Some(true))
     }
 
     /// Whether the condition holds for the request.

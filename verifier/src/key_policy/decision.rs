@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::statement::{Effect, Request, Statement};
+use super::statement::{Effect, Question, Request, Statement};
 
 /// Which statement of the policy decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,9 +96,10 @@ pub enum Mismatch {
 impl Decision {
     pub(super) fn from_statements(statements: &[Statement], request: &Request<'_>) -> Self {
         let other_account = request.principal.account() != request.resource.account();
+        let question = Question::from(request);
         let (mut allowed, mut delegated) = (None, None);
         for statement in statements {
-            let Verdict::Applies { directly } = statement.verdict(request) else { continue };
+            let Verdict::Applies { directly } = statement.verdict(&question) else { continue };
             match (statement.effect, directly && !other_account) {
                 (Effect::Deny, _) => return Self::ExplicitDeny { statement: StatementId::of(statement) },
                 (Effect::Allow, true) => drop(allowed.get_or_insert(statement)),
@@ -118,13 +119,13 @@ impl Decision {
 }
 
 impl StatementId {
-    fn of(statement: &Statement) -> Self {
+    pub(super) fn of(statement: &Statement) -> Self {
         Self { index: statement.index, sid: statement.sid.clone() }
     }
 }
 
 impl StatementTrace {
-    pub(super) fn of(statement: &Statement, request: &Request<'_>) -> Self {
+    pub(super) fn of(statement: &Statement, request: &Question<'_>) -> Self {
         Self {
             statement: StatementId::of(statement),
             effect: statement.effect,

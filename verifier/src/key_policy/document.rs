@@ -5,7 +5,7 @@ use super::decision::{Decision, StatementTrace};
 use super::json::Json;
 use super::pattern::{Pattern, Variables};
 use super::principal;
-use super::statement::{Choice, Effect, Request, Statement, Who};
+use super::statement::{Choice, Effect, Question, Request, Statement, Who};
 
 /// Longest key policy, in bytes: KMS quota "key policy document size", 32 KB.
 pub const MAX_KEY_POLICY_BYTES: usize = 32 * 1024;
@@ -13,7 +13,7 @@ pub const MAX_KEY_POLICY_BYTES: usize = 32 * 1024;
 /// A key policy that has been read completely; nothing in it was skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPolicy {
-    statements: Vec<Statement>,
+    pub(super) statements: Vec<Statement>,
 }
 
 /// Why a text is not a key policy.
@@ -78,6 +78,15 @@ pub enum PolicyError {
     /// `NotPrincipal` exists with `Deny` only.
     #[error("NotPrincipal must be used with Effect Deny")]
     NotPrincipalWithAllow,
+    /// A `Principal` or `NotPrincipal` in an identity policy.
+    #[error("an identity policy cannot name principals")]
+    PrincipalNotAllowed,
+    /// A `Sid` of an identity policy with characters other than letters and digits.
+    #[error("the statement id {0:?} is not alphanumeric")]
+    Sid(String),
+    /// A `Sid` that two statements of an identity policy have.
+    #[error("two statements have the id {0:?}")]
+    DuplicateSid(String),
     /// A condition operator that does not exist, or that is not evaluated here (`BinaryEquals`).
     #[error("condition operator {0:?} is unknown or not supported")]
     UnsupportedOperator(String),
@@ -115,13 +124,7 @@ impl KeyPolicy {
         if json.len() > MAX_KEY_POLICY_BYTES {
             return Err(PolicyError::TooLarge { bytes: json.len() });
         }
-        let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}');
-        if let Some(c) = json.chars().find(|c| !allowed(*c)) {
-            return Err(PolicyError::Character { code: c.into() });
-        }
-        let root: Json =
-            serde_json::from_str(json).map_err(|error| PolicyError::Json { reason: error.to_string() })?;
-        read_document(&root)
+        Ok(Self { statements: read_document(json, Kind::Key)? })
     }
 
     /// Decides one request.
@@ -131,12 +134,28 @@ impl KeyPolicy {
 
     /// Says of every statement whether it applies to the request, and if not, why.
     pub fn explain(&self, request: &Request<'_>) -> Vec<StatementTrace> {
-        self.statements.iter().map(|statement| StatementTrace::of(statement, request)).collect()
+        let question = Question::from(request);
+        self.statements.iter().map(|statement| StatementTrace::of(statement, &question)).collect()
     }
 }
 
-fn read_document(root: &Json) -> Result<KeyPolicy, PolicyError> {
-    let Json::Object(members) = root else { return Err(PolicyError::Shape { element: "policy" }) };
+/// Whose policy is read: they share the language but not every element.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Names principals. May leave out `Action` or `Resource`, and then does nothing.
+    Key,
+    /// Belongs to a principal and names none.
+    Identity,
+}
+
+pub(super) fn read_document(json: &str, kind: Kind) -> Result<Vec<Statement>, PolicyError> {
+    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}');
+    if let Some(c) = json.chars().find(|c| !allowed(*c)) {
+        return Err(PolicyError::Character { code: c.into() });
+    }
+    let root: Json =
+        serde_json::from_str(json).map_err(|error| PolicyError::Json { reason: error.to_string() })?;
+    let Json::Object(members) = &root else { return Err(PolicyError::Shape { element: "policy" }) };
     let (mut variables, mut statement) = (Variables::Literal, None);
     for (name, value) in members {
         match name.as_str() {
@@ -151,8 +170,8 @@ fn read_document(root: &Json) -> Result<KeyPolicy, PolicyError> {
         Json::Array(many) if !many.is_empty() => many,
         _ => return Err(PolicyError::Shape { element: "Statement" }),
     };
-    let read = |(index, json)| read_statement(index, json, variables);
-    Ok(KeyPolicy { statements: list.iter().enumerate().map(read).collect::<Result<_, _>>()? })
+    let read = |(index, json)| read_statement(index, json, variables, kind);
+    list.iter().enumerate().map(read).collect()
 }
 
 /// The older version, which is also the default, has no policy variables.
@@ -164,7 +183,12 @@ fn read_version(value: &Json) -> Result<Variables, PolicyError> {
     }
 }
 
-fn read_statement(index: usize, json: &Json, variables: Variables) -> Result<Statement, PolicyError> {
+fn read_statement(
+    index: usize,
+    json: &Json,
+    variables: Variables,
+    kind: Kind,
+) -> Result<Statement, PolicyError> {
     let Json::Object(members) = json else { return Err(PolicyError::Shape { element: "Statement" }) };
     let (mut sid, mut effect, mut conditions) = (None, None, Vec::new());
     let (mut principal, mut not_principal) = (None, None);
@@ -185,6 +209,8 @@ fn read_statement(index: usize, json: &Json, variables: Variables) -> Result<Sta
     }
     let effect = effect.ok_or(PolicyError::Missing { element: "Effect" })?;
     let who = match (principal, not_principal) {
+        (None, None) if kind == Kind::Identity => Who::Holder,
+        _ if kind == Kind::Identity => return Err(PolicyError::PrincipalNotAllowed),
         (Some(named), None) => Who::Listed(named),
         (None, Some(_)) if effect == Effect::Allow => return Err(PolicyError::NotPrincipalWithAllow),
         (None, Some(named)) => Who::AllBut(named),
@@ -193,6 +219,10 @@ fn read_statement(index: usize, json: &Json, variables: Variables) -> Result<Sta
     };
     let actions = Choice::of(action, not_action, "Action")?;
     let resources = Choice::of(resource, not_resource, "Resource")?;
+    if kind == Kind::Identity {
+        actions.demand("Action")?;
+        resources.demand("Resource")?;
+    }
     Ok(Statement { index, sid, effect, who, actions, resources, conditions })
 }
 

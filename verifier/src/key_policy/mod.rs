@@ -1,12 +1,13 @@
-//! AWS KMS key policies: read, evaluated for one request, and rendered for an enclave.
+//! AWS KMS key policies: read, evaluated for one request, linted, and rendered for an enclave. The
+//! language is that of IAM identity policies, too, which are read and evaluated beside them.
 //!
 //! For the local KMS, which must say no for the reason that AWS would, and for
 //! a user who wants to know why a request was refused. Nothing here is trusted
 //! by the enclave. Where AWS documents no behaviour, the stricter one is taken:
 //! a policy refused here may work there, never the other way round.
 //!
-//! It evaluates the key policy alone. IAM policies, grants and service control
-//! policies belong to the caller: [`Decision::DelegatedToIam`] says that the key
+//! Each policy is evaluated alone. How they add up, with grants and service control
+//! policies, is the caller's: [`Decision::DelegatedToIam`] says that the key
 //! policy leaves the answer to IAM.
 //!
 //! Decided here, because AWS does not say:
@@ -25,7 +26,9 @@ mod condition;
 mod context;
 mod decision;
 mod document;
+mod identity;
 mod json;
+mod lint;
 mod operator;
 mod pattern;
 mod principal;
@@ -35,6 +38,8 @@ mod statement;
 pub use context::ConditionContext;
 pub use decision::{Decision, Delegation, Mismatch, StatementId, StatementTrace, Verdict};
 pub use document::{KeyPolicy, MAX_KEY_POLICY_BYTES, PolicyError};
+pub use identity::{IdentityDecision, IdentityPolicy, IdentityRequest, MAX_IDENTITY_POLICY_BYTES};
+pub use lint::{Finding, RuntimeRole, Severity};
 pub use principal::{Principal, PrincipalError};
 pub use render::{Measurement, MeasurementError, RecipientOnly, RenderError};
 pub use statement::{Effect, Request};

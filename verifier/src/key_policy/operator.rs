@@ -167,7 +167,8 @@ fn number(text: &str) -> Option<f64> {
     text.parse::<f64>().ok().filter(|number| number.is_finite())
 }
 
-/// A W3C date and time, a date, or seconds since 1970 (IAM User Guide, "Date condition operators").
+/// A date and time in a form of the W3C's note, or seconds since 1970 (IAM User Guide, "Date condition
+/// operators"). Four digits alone are seconds, not a year.
 fn date(text: &str) -> Option<OffsetDateTime> {
     if let Ok(seconds) = text.parse::<i64>() {
         return OffsetDateTime::from_unix_timestamp(seconds).ok();
@@ -175,7 +176,19 @@ fn date(text: &str) -> Option<OffsetDateTime> {
     if let Ok(day) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
         return Some(day.midnight().assume_utc());
     }
+    if let Ok(day) = time::Date::parse(&format!("{text}-01"), format_description!("[year]-[month]-[day]")) {
+        return Some(day.midnight().assume_utc());
+    }
+    if let Some(minute) = without_seconds(text) {
+        return OffsetDateTime::parse(&minute, &Rfc3339).ok();
+    }
     OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+/// `2026-01-01T00:00Z` with its seconds added.
+fn without_seconds(text: &str) -> Option<String> {
+    let (minute, zone) = text.split_at_checked("2026-01-01T00:00".len())?;
+    (zone.starts_with(['Z', '+', '-'])).then(|| format!("{minute}:00{zone}"))
 }
 
 /// Addresses with a common prefix, `203.0.113.0/24`.
@@ -238,11 +251,21 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_read_in_the_three_forms_of_the_guide() {
-        let same = ["1767225600", "2026-01-01", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00"];
+    fn dates_are_read_in_the_forms_of_the_guide() {
+        let same = [
+            "1767225600",
+            "2026-01",
+            "2026-01-01",
+            "2026-01-01T00:00Z",
+            "2026-01-01T01:00+01:00",
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T00:00:00.000Z",
+            "2026-01-01T01:00:00+01:00",
+        ];
         let dates = same.map(date);
         assert!(dates.iter().all(|date| date.is_some() && *date == dates[0]), "{dates:?}");
-        for text in ["", "yesterday", "2026-13-01", "1e9"] {
+        for text in ["", "yesterday", "2026-13", "2026-13-01", "2026-01-01T24:01Z", "2026-01-01T00:00", "1e9"]
+        {
             assert_eq!(date(text), None, "{text}");
         }
     }

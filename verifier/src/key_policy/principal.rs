@@ -4,6 +4,8 @@
 //! and its account. A policy may mean any of them, and what it means differs:
 //! naming the account gives nobody the key, it lets IAM decide.
 
+use std::fmt;
+
 use super::document::PolicyError;
 use super::json::Json;
 
@@ -128,6 +130,30 @@ impl Named {
         }
     }
 
+    /// The account that it belongs to, if it belongs to one.
+    pub(super) fn account(&self) -> Option<&str> {
+        match self {
+            Self::Account(account) => Some(account),
+            Self::Arn(arn) => ArnParts::parse(arn).map(|parts| parts.account),
+            Self::Anybody | Self::Service(_) => None,
+        }
+    }
+
+    /// Whether this, a role or user, is the other one or stands behind it as its role.
+    pub(super) fn is_behind(&self, other: &Self) -> bool {
+        let (Self::Arn(own), Self::Arn(other)) = (self, other) else { return false };
+        let session_of_own = ArnParts::parse(other).is_some_and(|parts| match parts.kind {
+            // A session's ARN has the role's name without its path.
+            Kind::AssumedRole { role } => ArnParts::parse(own).is_some_and(|own_parts| {
+                own_parts.kind == Kind::Role
+                    && own_parts.account == parts.account
+                    && own.rsplit('/').next() == Some(role)
+            }),
+            _ => false,
+        });
+        own == other || session_of_own
+    }
+
     pub(super) fn parse_aws(text: &str) -> Result<Self, PolicyError> {
         if text == "*" {
             return Ok(Self::Anybody);
@@ -163,6 +189,16 @@ impl Named {
             .iter()
             .any(|named| *named == Self::Anybody || *named == Self::Account(caller.account.clone()));
         account && (caller.is_root() || (names(&caller.arn) && caller.role.as_deref().is_none_or(names)))
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anybody => f.write_str("everybody"),
+            Self::Account(account) => write!(f, "the account {account}"),
+            Self::Arn(text) | Self::Service(text) => f.write_str(text),
+        }
     }
 }
 

@@ -22,6 +22,23 @@ pub struct Request<'a> {
     pub context: &'a ConditionContext,
 }
 
+/// What a statement is held against; of a key policy or an identity policy.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a> {
+    pub(super) action: &'a str,
+    /// An ARN, or `*` for actions that are not about a resource.
+    pub(super) resource: &'a str,
+    pub(super) principal: &'a Principal,
+    pub(super) context: &'a ConditionContext,
+}
+
+impl<'a> From<&Request<'a>> for Question<'a> {
+    fn from(request: &Request<'a>) -> Self {
+        let Request { action, resource, principal, context } = *request;
+        Self { action, resource: resource.as_str(), principal, context }
+    }
+}
+
 /// What a statement does where it applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -45,6 +62,8 @@ pub(super) struct Statement {
 /// `Principal` or `NotPrincipal`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Who {
+    /// The holder of an identity policy, which has neither.
+    Holder,
     Listed(Vec<Named>),
     AllBut(Vec<Named>),
 }
@@ -72,7 +91,12 @@ impl Choice {
         }
     }
 
-    fn covers(&self, matches: impl Fn(&Pattern) -> bool) -> bool {
+    /// Refuses a statement without the element or its negation.
+    pub(super) fn demand(&self, element: &'static str) -> Result<(), PolicyError> {
+        if *self == Self::Absent { Err(PolicyError::Missing { element }) } else { Ok(()) }
+    }
+
+    pub(super) fn covers(&self, matches: impl Fn(&Pattern) -> bool) -> bool {
         match self {
             Self::Listed(patterns) => patterns.iter().any(matches),
             Self::AllBut(patterns) => !patterns.iter().any(matches),
@@ -83,7 +107,7 @@ impl Choice {
 
 impl Statement {
     /// Whether the statement applies; the first element that does not fit is the reason why not.
-    pub(super) fn verdict(&self, request: &Request<'_>) -> Verdict {
+    pub(super) fn verdict(&self, request: &Question<'_>) -> Verdict {
         let Self { index: _, sid: _, effect: _, who, actions, resources, conditions } = self;
         if *actions == Choice::Absent || *resources == Choice::Absent {
             return Verdict::Skipped(Mismatch::Inert);
@@ -105,23 +129,56 @@ impl Statement {
     }
 }
 
+/// What a statement says by itself, for the linter.
+impl Statement {
+    /// Whether its `Action` or `NotAction` takes this action in.
+    pub(super) fn acts(&self, action: &str) -> bool {
+        let nothing = ConditionContext::default();
+        let matches = |pattern: &Pattern| {
+            let glob = pattern.resolve(&nothing, Wildcards::Read);
+            glob.is_some_and(|glob| glob.matches(action, Case::Ignored))
+        };
+        self.resources != Choice::Absent && self.actions.covers(matches)
+    }
+
+    /// Whether it is about every caller and every key.
+    pub(super) fn concerns_all(&self) -> bool {
+        let key = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.source() == "*");
+        matches!(&self.who, Who::Listed(named) if named.contains(&Named::Anybody))
+            && matches!(&self.resources, Choice::Listed(patterns) if key(patterns))
+    }
+
+    /// Whether it lacks `Action` or `Resource` and so does nothing.
+    pub(super) fn is_inert(&self) -> bool {
+        self.actions == Choice::Absent || self.resources == Choice::Absent
+    }
+
+    /// The principals that it names.
+    pub(super) fn named(&self) -> &[Named] {
+        match &self.who {
+            Who::Listed(named) => named,
+            Who::Holder | Who::AllBut(_) => &[],
+        }
+    }
+}
+
 impl Who {
     fn fit(&self, caller: &Principal) -> Fit {
         match self {
             Self::Listed(named) => named.iter().map(|named| named.fit(caller)).max().unwrap_or(Fit::None),
             Self::AllBut(named) if Named::spares(named, caller) => Fit::None,
-            Self::AllBut(_) => Fit::Direct,
+            Self::AllBut(_) | Self::Holder => Fit::Direct,
         }
     }
 }
 
-fn is_action(pattern: &Pattern, request: &Request<'_>) -> bool {
+fn is_action(pattern: &Pattern, request: &Question<'_>) -> bool {
     let glob = pattern.resolve(request.context, Wildcards::Read);
     glob.is_some_and(|glob| glob.matches(request.action, Case::Ignored))
 }
 
-/// In a key policy `*` is the key that the policy belongs to.
-fn is_resource(pattern: &Pattern, request: &Request<'_>) -> bool {
+/// In a key policy `*` is the key that the policy belongs to; in an identity policy, everything.
+fn is_resource(pattern: &Pattern, request: &Question<'_>) -> bool {
     let glob = pattern.resolve(request.context, Wildcards::Read);
-    pattern.source() == "*" || glob.is_some_and(|glob| glob.matches_arn(request.resource.as_str()))
+    pattern.source() == "*" || glob.is_some_and(|glob| glob.matches_arn(request.resource))
 }
