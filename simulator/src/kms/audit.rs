@@ -19,9 +19,13 @@ use super::error::ApiError;
 use super::key::{KeyRecord, Millis};
 
 /// Fields that may appear in `requestParameters`. Everything else is left out.
-const REPEATED: [&str; 34] = [
+const REPEATED: [&str; 39] = [
     "AliasName",
     "BypassPolicyLockoutSafetyCheck",
+    "CloudHsmClusterId",
+    "CustomKeyStoreId",
+    "CustomKeyStoreName",
+    "CustomKeyStoreType",
     "CustomerMasterKeySpec",
     "Description",
     "DestinationEncryptionAlgorithm",
@@ -39,6 +43,7 @@ const REPEATED: [&str; 34] = [
     "Marker",
     "MessageType",
     "MultiRegion",
+    "NewCustomKeyStoreName",
     "NumberOfBytes",
     "Operations",
     "Origin",

@@ -1,11 +1,12 @@
-//! The opaque `CiphertextBlob`: same size and outline as AWS's, sealed under a master key.
+//! The opaque `CiphertextBlob`: same size and outline as AWS's, sealed under a master key or in an HSM.
 //!
 //! ```text
 //! 01 02 02 00 78 | key material id, 32 | 01 | salt, 16 | length, 4 | DER EncryptedData (RFC 5652 §8)
 //!                                                                     AES-256-GCM, nonce 12, tag 16
 //! ```
 //!
-//! Each blob has a key of its own, HKDF-SHA256 of master key and salt. Everything before the DER,
+//! Each blob under a master key has a key of its own, HKDF-SHA256 of master key and salt; an HSM
+//! encrypts all blobs of a key with that key, and the salt is only there. Everything before the DER,
 //! the key's ARN and the encryption context are authenticated; the DER has one encoding only, so
 //! that no bit of a blob can change unnoticed. What real blobs hold inside is not known; ours
 //! starts with eleven bytes that say what it is, because theirs are eleven bytes longer too.
@@ -16,6 +17,8 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use zeroize::Zeroizing;
 
 use super::cms::element;
+use super::hsm::HsmError;
+use super::key_store::Access;
 use super::master::MasterKey;
 use super::material::MaterialId;
 
@@ -40,6 +43,42 @@ const TAG_LENGTH: &[u8] = b"\x02\x01\x10";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotOpened;
 
+/// Why content was not sealed or opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CipherError {
+    NotOpened,
+    /// The HSM that was to do it did not.
+    Hsm(HsmError),
+    /// The cryptographic library or the random source failed.
+    Library,
+}
+
+type Nonce = [u8; NONCE_BYTES];
+
+/// What encrypts the content of blobs: AES-256-GCM under a key that it knows, with a nonce that it chooses.
+pub(super) trait Cipher {
+    fn encrypt(
+        &self,
+        salt: &[u8; SALT_BYTES],
+        aad: &[u8],
+        content: &[u8],
+    ) -> Result<(Nonce, Vec<u8>), CipherError>;
+
+    fn decrypt(
+        &self,
+        salt: &[u8; SALT_BYTES],
+        nonce: &Nonce,
+        aad: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CipherError>;
+}
+
+/// A key in an HSM, by the id of its material.
+pub(super) struct HsmKey<'a> {
+    pub(super) access: Access<'a>,
+    pub(super) material: MaterialId,
+}
+
 /// What a blob is bound to besides its own header.
 pub(super) struct Binding<'a> {
     /// See [`KeyRecord::binding`](super::key::KeyRecord::binding).
@@ -48,27 +87,28 @@ pub(super) struct Binding<'a> {
     pub(super) context: &'a [u8],
 }
 
-/// Seals `plaintext`; `None` if the cryptographic library fails.
+/// Seals `plaintext`.
+///
+/// # Errors
+/// [`CipherError`], except that nothing is refused.
 pub(super) fn seal(
-    master: &MasterKey,
+    cipher: &dyn Cipher,
     material: &MaterialId,
     binding: &Binding,
     plaintext: &[u8],
-) -> Option<Vec<u8>> {
+) -> Result<Vec<u8>, CipherError> {
     let mut salt = [0; SALT_BYTES];
-    let mut nonce = [0; NONCE_BYTES];
-    getrandom::fill(&mut salt).ok()?;
-    getrandom::fill(&mut nonce).ok()?;
+    getrandom::fill(&mut salt).map_err(|_| CipherError::Library)?;
     let mut blob = [&PREFIX[..], material, &[SALT_MARK], &salt].concat();
     let mut labelled = Zeroizing::new(Vec::with_capacity(LABEL.len() + plaintext.len()));
     labelled.extend_from_slice(LABEL);
     labelled.extend_from_slice(plaintext);
     let aad = additional_data(&blob, binding);
-    let sealed = cipher(master, &salt)?.encrypt(&nonce.into(), Payload { msg: &labelled, aad: &aad }).ok()?;
+    let (nonce, sealed) = cipher.encrypt(&salt, &aad, &labelled)?;
     let der = encrypted_data(&nonce, &sealed);
-    blob.extend(u32::try_from(der.len()).ok()?.to_be_bytes());
+    blob.extend(u32::try_from(der.len()).map_err(|_| CipherError::Library)?.to_be_bytes());
     blob.extend(der);
-    Some(blob)
+    Ok(blob)
 }
 
 /// The id of the master key that a blob claims to be sealed under. Nothing is verified by it.
@@ -80,30 +120,86 @@ pub(super) fn claimed_material(blob: &[u8]) -> Result<MaterialId, NotOpened> {
 /// Opens a blob.
 ///
 /// # Errors
-/// [`NotOpened`] whatever the cause: AWS does not say either.
+/// [`CipherError::NotOpened`] for everything that is wrong with the blob: AWS does not say either.
 pub(super) fn open(
-    master: &MasterKey,
+    cipher: &dyn Cipher,
     binding: &Binding,
     blob: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, NotOpened> {
+) -> Result<Zeroizing<Vec<u8>>, CipherError> {
     let (header, rest) = blob.split_at_checked(HEADER_BYTES).ok_or(NotOpened)?;
     let (length, der) = rest.split_first_chunk::<4>().ok_or(NotOpened)?;
     if u32::from_be_bytes(*length) as usize != der.len() {
-        return Err(NotOpened);
+        return Err(NotOpened.into());
     }
     let (nonce, sealed) = split_encrypted_data(der)?;
     let salt = header.last_chunk::<SALT_BYTES>().ok_or(NotOpened)?;
     let aad = additional_data(header, binding);
-    let labelled = cipher(master, salt)
-        .ok_or(NotOpened)?
-        .decrypt(&nonce.into(), Payload { msg: sealed, aad: &aad })
-        .map(Zeroizing::new)
-        .map_err(|_| NotOpened)?;
+    let labelled = cipher.decrypt(salt, &nonce, &aad, sealed)?;
     let plaintext = labelled.strip_prefix(LABEL).ok_or(NotOpened)?;
     Ok(Zeroizing::new(plaintext.to_vec()))
 }
 
-fn cipher(master: &MasterKey, salt: &[u8; SALT_BYTES]) -> Option<Aes256Gcm> {
+impl From<NotOpened> for CipherError {
+    fn from(_: NotOpened) -> Self {
+        Self::NotOpened
+    }
+}
+
+impl Cipher for MasterKey {
+    fn encrypt(
+        &self,
+        salt: &[u8; SALT_BYTES],
+        aad: &[u8],
+        content: &[u8],
+    ) -> Result<(Nonce, Vec<u8>), CipherError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| CipherError::Library)?;
+        let key = derive(self, salt).ok_or(CipherError::Library)?;
+        let sealed = key.encrypt(&nonce.into(), Payload { msg: content, aad });
+        Ok((nonce, sealed.map_err(|_| CipherError::Library)?))
+    }
+
+    fn decrypt(
+        &self,
+        salt: &[u8; SALT_BYTES],
+        nonce: &Nonce,
+        aad: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CipherError> {
+        let key = derive(self, salt).ok_or(CipherError::Library)?;
+        let opened = key.decrypt(&(*nonce).into(), Payload { msg: sealed, aad });
+        opened.map(Zeroizing::new).map_err(|_| CipherError::NotOpened)
+    }
+}
+
+impl Cipher for HsmKey<'_> {
+    fn encrypt(
+        &self,
+        _: &[u8; SALT_BYTES],
+        aad: &[u8],
+        content: &[u8],
+    ) -> Result<(Nonce, Vec<u8>), CipherError> {
+        let Access { cluster, password } = &self.access;
+        cluster.encrypt(password, &self.material, aad, content).map_err(CipherError::Hsm)
+    }
+
+    fn decrypt(
+        &self,
+        _: &[u8; SALT_BYTES],
+        nonce: &Nonce,
+        aad: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CipherError> {
+        let Access { cluster, password } = &self.access;
+        cluster.decrypt(password, &self.material, nonce, aad, sealed).map_err(|error| match error {
+            HsmError::NotOpened => CipherError::NotOpened,
+            error => CipherError::Hsm(error),
+        })
+    }
+}
+
+/// The key of one blob.
+fn derive(master: &MasterKey, salt: &[u8; SALT_BYTES]) -> Option<Aes256Gcm> {
     struct Length;
     impl KeyType for Length {
         fn len(&self) -> usize {

@@ -105,6 +105,12 @@ impl ApiError {
         }
     }
 
+    /// Something that the service depends on does not answer.
+    pub(crate) fn dependency_timeout() -> Self {
+        let text = "The system timed out while trying to fulfill the request. You can retry the request.";
+        Self { status: 500, ..Self::new("DependencyTimeoutException", text) }
+    }
+
     /// Refuses an attestation document. AWS's own answer is not known; this wording is ours.
     pub(crate) fn bad_document(why: impl std::fmt::Display) -> Self {
         Self::validation(format!("The attestation document in Recipient was refused: {why}"))

@@ -96,6 +96,33 @@ impl Input {
         }
     }
 
+    /// A text that no error may repeat.
+    pub(super) fn secret(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+    ) -> Answer<Option<Zeroizing<String>>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => {
+                let text = Zeroizing::new(text);
+                self.bounds(
+                    &format!("Value at '{}'", member(name)),
+                    "length",
+                    &text.chars().count(),
+                    &length,
+                );
+                Ok(Some(text))
+            }
+            Some(_) => Err(wrong_type(name, "a string")),
+        }
+    }
+
+    /// Whether the request has a field, not yet read, whose name begins like this.
+    pub(super) fn has_prefix(&self, prefix: &str) -> bool {
+        self.fields.iter().any(|(name, value)| name.starts_with(prefix) && !value.is_null())
+    }
+
     /// A text that has to match a pattern, which `fits` implements.
     pub(super) fn pattern(
         &mut self,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::{Answer, ApiError};
+use super::key_store::{self, InStore};
 use super::material::{MaterialId, MaterialRecord};
 use super::spec::{KeySpec, KeyUsage, Origin};
 
@@ -43,6 +44,9 @@ pub(super) struct KeyRecord {
     /// The key policy as it was given.
     pub(super) policy: String,
     pub(super) tags: BTreeMap<String, String>,
+    /// The custom key store that holds its material, if it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) custom_key_store: Option<InStore>,
     /// The key's regions, if it is a multi-region key.
     pub(super) regions: Option<Regions>,
     /// All that the key ever had and not lost; the last is the current one.
@@ -78,6 +82,9 @@ impl KeyRecord {
 
     /// Refuses cryptography with a key that is disabled, empty or about to be deleted (K-20).
     pub(super) fn usable(&self) -> Answer<()> {
+        if self.is_unavailable() {
+            return Err(key_store::unavailable(self));
+        }
         match self.state {
             KeyState::Enabled => Ok(()),
             KeyState::Disabled => {
@@ -88,6 +95,12 @@ impl KeyRecord {
             }
             KeyState::PendingDeletion { .. } => self.not_pending(),
         }
+    }
+
+    /// Whether its custom key store is not connected. A key that is about to be deleted is that first.
+    fn is_unavailable(&self) -> bool {
+        !matches!(self.state, KeyState::PendingDeletion { .. })
+            && self.custom_key_store.as_ref().is_some_and(|inside| !inside.connected)
     }
 
     /// Refuses changes to a key that is about to be deleted.
@@ -123,6 +136,9 @@ impl KeyRecord {
     }
 
     pub(super) fn state_name(&self) -> &'static str {
+        if self.is_unavailable() {
+            return "Unavailable";
+        }
         match self.state {
             KeyState::Enabled => "Enabled",
             KeyState::Disabled => "Disabled",
@@ -138,7 +154,7 @@ impl KeyRecord {
             "KeyId": self.id,
             "Arn": self.arn,
             "CreationDate": seconds(self.created),
-            "Enabled": self.state == KeyState::Enabled,
+            "Enabled": self.state == KeyState::Enabled && !self.is_unavailable(),
             "Description": self.description,
             "KeyUsage": self.usage.name(),
             "KeyState": self.state_name(),
@@ -149,7 +165,10 @@ impl KeyRecord {
             "MultiRegion": self.regions.is_some(),
         });
         metadata[self.usage.algorithms_member()] = json!(self.algorithms());
-        if let (KeySpec::SymmetricDefault, Some(material)) = (self.spec, self.materials.last()) {
+        if let Some(inside) = &self.custom_key_store {
+            metadata["CustomKeyStoreId"] = inside.store.clone().into();
+            metadata["CloudHsmClusterId"] = inside.cluster.clone().into();
+        } else if let (KeySpec::SymmetricDefault, Some(material)) = (self.spec, self.materials.last()) {
             metadata["CurrentKeyMaterialId"] = material.name().into();
         }
         if let Some(regions) = &self.regions {

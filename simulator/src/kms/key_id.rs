@@ -65,7 +65,15 @@ impl Service {
 
     /// The key of this ARN, unless its waiting period is over. Every look-up of a key goes through here.
     pub(super) fn key(&self, arn: &str, now: Millis) -> Answer<Option<KeyRecord>> {
-        Ok(self.store.key(arn)?.filter(|key| !key.is_gone(now)))
+        let Some(mut key) = self.store.key(arn)? else { return Ok(None) };
+        if key.is_gone(now) {
+            if key.custom_key_store.is_some() {
+                self.retire_keys(now)?;
+            }
+            return Ok(None);
+        }
+        self.look_at_store(&mut key)?;
+        Ok(Some(key))
     }
 }
 

@@ -22,12 +22,19 @@ pub(super) struct MaterialRecord {
     pub(super) id: MaterialId,
     /// When it became current.
     pub(super) since: Millis,
-    /// The secret, sealed under the root key and bound to key and material.
-    #[serde(with = "base64_bytes")]
-    pub(super) sealed: Vec<u8>,
+    pub(super) sealed: Held,
     /// `SubjectPublicKeyInfo` in DER, of an asymmetric key.
     #[serde(with = "base64_bytes", default, skip_serializing_if = "Vec::is_empty")]
     pub(super) public: Vec<u8>,
+}
+
+/// Where the secret of a material is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Held {
+    /// Here, sealed under the root key and bound to key and material.
+    Sealed(#[serde(with = "base64_bytes")] Vec<u8>),
+    /// In the HSM of the key's custom key store, as the object whose `CKA_ID` is the material's id.
+    Hsm,
 }
 
 impl MaterialRecord {

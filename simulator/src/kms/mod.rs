@@ -19,9 +19,11 @@ mod call;
 mod cms;
 mod error;
 mod faults;
+mod hsm;
 mod input;
 mod key;
 mod key_id;
+mod key_store;
 mod master;
 mod material;
 mod operations;
@@ -51,6 +53,7 @@ pub use throttle::Quota;
 pub use user::User;
 
 use audit::AuditLog;
+use hsm::Clusters;
 use key::Millis;
 use store::Store;
 use throttle::Throttle;
@@ -73,6 +76,9 @@ pub struct KmsConfig {
     pub attestation_root: TrustAnchor,
     /// The service's clock: signatures, documents, waiting periods, throttling.
     pub clock: Clock,
+    /// The file that names the HSM clusters of custom key stores; `hsm.toml` in the state folder if
+    /// not given and there.
+    pub hsm: Option<PathBuf>,
     /// How many cryptographic operations an account may ask for.
     pub quota: Quota,
     /// The encoding of `CiphertextForRecipient`.
@@ -92,6 +98,7 @@ impl KmsConfig {
             region: "eu-west-1".into(),
             attestation_root,
             clock: Arc::new(SystemTime::now),
+            hsm: None,
             quota: Quota::default(),
             cms_form: CmsForm::default(),
             server_names: Vec::new(),
@@ -150,6 +157,9 @@ pub enum KmsError {
     /// The system's random source or the cryptographic library failed.
     #[error("the cryptographic library failed")]
     Crypto,
+    /// The secret is in an HSM, which keeps it.
+    #[error("the secret of the key is in an HSM")]
+    InHsm,
     /// A key vanished between two steps.
     #[error("the key is gone")]
     Gone,
@@ -204,6 +214,7 @@ impl KmsServer {
             region,
             attestation_root,
             clock,
+            hsm,
             quota,
             cms_form,
             server_names,
@@ -219,6 +230,7 @@ impl KmsServer {
         }
         make_folder(&state_dir)?;
         let store = Store::open(&state_dir)?;
+        let clusters = Clusters::open(hsm.as_deref(), &state_dir)?;
         let tls = tls::Identity::open(&state_dir, &region, &server_names)?;
         let service = Service {
             account,
@@ -226,6 +238,7 @@ impl KmsServer {
             anchor: attestation_root,
             clock,
             cms_form,
+            clusters,
             store,
             throttle: Throttle::new(quota),
             audit: AuditLog::open(&state_dir.join("audit.ndjson"))?,
@@ -316,6 +329,7 @@ struct Service {
     anchor: TrustAnchor,
     clock: Clock,
     cms_form: CmsForm,
+    clusters: Clusters,
     store: Store,
     throttle: Throttle,
     audit: AuditLog,
@@ -334,6 +348,9 @@ impl Service {
             self.store.keys()?.into_iter().filter(|key| key.is_gone(now)).map(|key| key.arn).collect();
         if !gone.is_empty() {
             self.store.purge(&gone)?;
+        }
+        if let Err(error) = self.retire_keys(now) {
+            tracing::warn!(code = error.code, "keys of custom key stores were not retired");
         }
         Ok(())
     }

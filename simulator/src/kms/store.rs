@@ -4,6 +4,8 @@
 //! process loses nothing it has promised. Secrets are sealed (see `master.rs`); the rest is JSON,
 //! readable for whoever debugs.
 
+mod key_stores;
+
 use std::path::Path;
 
 use redb::{
@@ -15,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::KmsError;
 use super::key::{AliasRecord, KeyRecord};
 use super::master::RootKey;
-use super::material::{MaterialId, MaterialRecord, Secret};
+use super::material::{Held, MaterialId, MaterialRecord, Secret};
 use super::user::{SealedUser, User};
 
 /// Key ARN to [`KeyRecord`]. ARNs begin with region and account, so a range holds the keys of both.
@@ -31,7 +33,7 @@ const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
 /// Facts about the database itself.
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The database and the key to its secrets.
@@ -59,6 +61,8 @@ impl Store {
             transaction.open_multimap_table(NAMES)?;
             transaction.open_table(MATERIALS)?;
             transaction.open_table(USERS)?;
+            transaction.open_table(key_stores::KEY_STORES)?;
+            transaction.open_table(key_stores::LOOSE)?;
             let mut meta = transaction.open_table(META)?;
             let found = meta.get("format")?.map(|format| format.value().to_owned());
             match found.as_deref() {
@@ -137,15 +141,14 @@ impl Store {
     }
 
     /// Seals the secret of a material for its record.
-    pub(super) fn seal_secret(&self, key_arn: &str, material: &MaterialId, secret: &[u8]) -> Option<Vec<u8>> {
-        self.root.seal(&secret_identity(key_arn, material), secret)
+    pub(super) fn seal_secret(&self, key_arn: &str, material: &MaterialId, secret: &[u8]) -> Option<Held> {
+        self.root.seal(&secret_identity(key_arn, material), secret).map(Held::Sealed)
     }
 
     /// Opens the secret of one of the key's materials.
     pub(super) fn secret(&self, key: &KeyRecord, material: &MaterialRecord) -> Result<Secret, KmsError> {
-        self.root
-            .open_sealed(&secret_identity(&key.arn, &material.id), &material.sealed)
-            .ok_or(KmsError::Sealed)
+        let Held::Sealed(sealed) = &material.sealed else { return Err(KmsError::InHsm) };
+        self.root.open_sealed(&secret_identity(&key.arn, &material.id), sealed).ok_or(KmsError::Sealed)
     }
 
     pub(super) fn insert_key(&self, key: &KeyRecord) -> Result<(), KmsError> {
@@ -175,7 +178,10 @@ impl Store {
             let mut names = transaction.open_multimap_table(NAMES)?;
             transaction.open_table(MATERIALS)?.retain(|_, arn| !arns.iter().any(|gone| gone == arn))?;
             for arn in arns {
-                keys.remove(arn.as_str())?;
+                let removed = keys.remove(arn.as_str())?.map(|bytes| read::<KeyRecord>(bytes.value()));
+                if let Some(key) = removed.transpose()? {
+                    key_stores::let_go(transaction, &key)?;
+                }
                 names.remove_all(arn.as_str())?;
             }
             aliases.retain(|_, bytes| {

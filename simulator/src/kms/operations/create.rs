@@ -10,7 +10,8 @@ use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
 use crate::kms::key::{KeyRecord, KeyState, Regions, key_arn};
-use crate::kms::material::{self, MaterialRecord};
+use crate::kms::key_store::InStore;
+use crate::kms::material::{self, Held, MaterialRecord};
 use crate::kms::spec::{KeySpec, KeyUsage, Origin};
 
 pub(super) const MAX_DESCRIPTION: usize = 8192;
@@ -39,9 +40,22 @@ pub(super) fn create(session: &mut Session<'_>, mut input: Input) -> Answer<Valu
         key.materials.push(MaterialRecord { id, since: session.now, sealed, public: fresh.public });
         key.state = KeyState::Enabled;
     }
-    session.service.store.insert_key(&key)?;
+    match &kind.store {
+        None => session.service.store.insert_key(&key)?,
+        Some(store) => insert_in_store(session, &mut key, store)?,
+    }
     session.trail.key(&key);
     Ok(json!({"KeyMetadata": key.metadata()}))
+}
+
+/// Makes the material in the HSM, and there is a key.
+fn insert_in_store(session: &Session<'_>, key: &mut KeyRecord, store: &str) -> Answer<()> {
+    let id = material::fresh_id()?;
+    key.materials.push(MaterialRecord { id, since: session.now, sealed: Held::Hsm, public: Vec::new() });
+    key.state = KeyState::Enabled;
+    key.custom_key_store = Some(InStore { store: store.to_owned(), cluster: String::new(), connected: true });
+    session.service.insert_key_in_store(key, &id)?;
+    session.service.look_at_store(key)
 }
 
 /// What kind of key a request is for.
@@ -50,6 +64,8 @@ struct Kind {
     usage: KeyUsage,
     origin: Origin,
     multi_region: bool,
+    /// The custom key store that it is to be in.
+    store: Option<String>,
 }
 
 impl Kind {
@@ -86,13 +102,19 @@ impl Kind {
             return not_here(format!("KeySpec {} is", spec.name()));
         }
         let origin = origin.unwrap_or(Origin::AwsKms);
-        if matches!(origin, Origin::AwsCloudHsm | Origin::ExternalKeyStore) {
-            return not_here(format!("Origin {} is", origin.name()));
+        if origin == Origin::ExternalKeyStore || external.is_some() {
+            return not_here("External key stores are".to_owned());
         }
-        if store.is_some() || external.is_some() {
-            return not_here("Custom key stores are".to_owned());
+        if (origin == Origin::AwsCloudHsm) != store.is_some() {
+            let text = "CustomKeyStoreId and an Origin of AWS_CLOUDHSM have to be specified together.";
+            return Err(ApiError::validation(text));
         }
-        Ok(Self { spec, usage, origin, multi_region })
+        if store.is_some() && (spec != KeySpec::SymmetricDefault || multi_region) {
+            let text =
+                "Only symmetric encryption KMS keys in a single Region can be created in a custom key store.";
+            return Err(ApiError::unsupported(text));
+        }
+        Ok(Self { spec, usage, origin, multi_region, store })
     }
 
     /// The key as it is before it has material.
@@ -121,6 +143,7 @@ impl Kind {
             origin: self.origin,
             policy: policy.unwrap_or_else(|| default_policy(&account)),
             tags,
+            custom_key_store: None,
             regions,
             materials: Vec::new(),
             account,

@@ -3,11 +3,10 @@
 use adyton_shared::statement::{Purpose, Statement, release_digest};
 use adyton_shared::{EncryptionContext, KeyArn};
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::ready::{compatible, ready, unless_dry};
 use super::sealed::{
-    ALGORITHMS, Opened, SYMMETRIC_DEFAULT, Sealed, Source, Terms, encryption_context, open, seal,
+    ALGORITHMS, Opened, SYMMETRIC_DEFAULT, Sealed, Source, Terms, encryption_context, open, random, seal,
 };
 use super::{base64, grant_tokens, key_id};
 use crate::kms::call::Session;
@@ -121,8 +120,7 @@ pub(super) fn generate_data_key(session: &mut Session<'_>, mut input: Input, yie
     ready(&key, action, KeyUsage::EncryptDecrypt)?;
     compatible(&key, SYMMETRIC_DEFAULT)?;
     unless_dry(dry_run)?;
-    let mut data_key = Zeroizing::new(vec![0; length]);
-    getrandom::fill(&mut data_key).map_err(|_| ApiError::internal())?;
+    let data_key = random(session, &key, length)?;
     let sealed = seal(session, &key, &terms, &data_key)?;
     let material = key.current()?.name();
     let mut answer = json!({"CiphertextBlob": base64(&sealed), "KeyId": session.answered_key(&key.arn)});

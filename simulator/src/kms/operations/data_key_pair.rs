@@ -7,7 +7,7 @@ use super::ready::{compatible, ready, unless_dry};
 use super::sealed::{SYMMETRIC_DEFAULT, Terms, encryption_context, seal};
 use super::{base64, grant_tokens, key_id};
 use crate::kms::call::Session;
-use crate::kms::error::Answer;
+use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
 use crate::kms::key_id::Names;
 use crate::kms::material;
@@ -51,6 +51,11 @@ pub(super) fn generate(session: &mut Session<'_>, mut input: Input, yields: Yiel
     })?;
     ready(&key, action, KeyUsage::EncryptDecrypt)?;
     compatible(&key, SYMMETRIC_DEFAULT)?;
+    if key.custom_key_store.is_some() {
+        let (arn, origin) = (&key.arn, key.origin.name());
+        let text = format!("{arn} origin is {origin} which is not valid for this operation.");
+        return Err(ApiError::unsupported(text));
+    }
     unless_dry(dry_run)?;
     let pair = material::generate(KeySpec::of(spec_name).unwrap_or(KeySpec::Sm2))?;
     let sealed = seal(session, &key, &terms, &pair.secret)?;

@@ -18,7 +18,7 @@ use crate::kms::key_id::Names;
 const MAX_MARKER: usize = 1024;
 
 /// Which part of a list is wanted.
-struct Page {
+pub(super) struct Page {
     limit: usize,
     /// Entries up to and including this one have been seen.
     after: Option<String>,
@@ -26,7 +26,7 @@ struct Page {
 }
 
 impl Page {
-    fn read(input: &mut Input, list: &'static str, default: i64, most: i64) -> Answer<Self> {
+    pub(super) fn read(input: &mut Input, list: &'static str, default: i64, most: i64) -> Answer<Self> {
         let limit = input.number("Limit", 1..=most)?.unwrap_or(default);
         let marker = input.text("Marker", 1..=MAX_MARKER)?;
         input.finish()?;
@@ -36,7 +36,7 @@ impl Page {
     }
 
     /// Cuts the page out of all entries, which are given with their sort keys.
-    fn cut(&self, field: &str, mut entries: Vec<(String, Value)>) -> Value {
+    pub(super) fn cut(&self, field: &str, mut entries: Vec<(String, Value)>) -> Value {
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         let after = |key: &String| self.after.as_ref().is_none_or(|after| key > after);
         let mut rest = entries.into_iter().filter(|(key, _)| after(key));

@@ -5,6 +5,7 @@ mod create;
 mod crypto;
 mod data_key_pair;
 mod derive;
+mod key_stores;
 mod keys;
 mod lists;
 mod mac;
@@ -132,13 +133,18 @@ impl Operation {
 pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input) -> Answer<Value> {
     match operation.0 {
         "CancelKeyDeletion" => keys::cancel_deletion(session, input),
+        "ConnectCustomKeyStore" => key_stores::connect(session, input),
         "CreateAlias" => aliases::create(session, input),
+        "CreateCustomKeyStore" => key_stores::create(session, input),
         "CreateKey" => create::create(session, input),
         "Decrypt" => crypto::decrypt(session, input),
         "DeleteAlias" => aliases::delete(session, input),
         "DeriveSharedSecret" => derive::derive(session, input),
+        "DeleteCustomKeyStore" => key_stores::delete(session, input),
+        "DescribeCustomKeyStores" => key_stores::describe(session, input),
         "DescribeKey" => keys::describe(session, input),
         "DisableKey" => keys::disable(session, input),
+        "DisconnectCustomKeyStore" => key_stores::disconnect(session, input),
         "EnableKey" => keys::enable(session, input),
         "Encrypt" => crypto::encrypt(session, input),
         "GenerateDataKey" => crypto::generate_data_key(session, input, crypto::Yield::Plaintext),
@@ -163,6 +169,7 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "Sign" => sign::sign(session, input),
         "Verify" => sign::verify(session, input),
         "VerifyMac" => mac::verify(session, input),
+        "UpdateCustomKeyStore" => key_stores::update(session, input),
         name => Err(ApiError::unsupported(format!("{name} is not available in the local KMS yet."))),
     }
 }

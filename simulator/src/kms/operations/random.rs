@@ -14,14 +14,26 @@ pub(super) fn generate(session: &mut Session<'_>, mut input: Input) -> Answer<Va
     let store = input.text("CustomKeyStoreId", 1..=64)?;
     input.finish()?;
     let bytes = bytes.ok_or_else(|| ApiError::validation("NumberOfBytes is required."))?;
-    if store.is_some() {
-        return Err(ApiError::unsupported("Custom key stores are not available in the local KMS."));
-    }
     let recipient = session.recipient(&mut input)?;
     session.authorize_by_identity("GenerateRandom", None)?;
     let mut random = Zeroizing::new(vec![0; usize::try_from(bytes).map_err(|_| ApiError::internal())?]);
-    getrandom::fill(&mut random).map_err(|_| ApiError::internal())?;
+    match store {
+        None => getrandom::fill(&mut random).map_err(|_| ApiError::internal())?,
+        Some(store) => fill_in_store(session, &store, &mut random)?,
+    }
     let mut answer = json!({});
     session.deliver(&mut answer, "Plaintext", &random, recipient.as_ref())?;
     Ok(answer)
+}
+
+/// Takes the bytes from the HSM of a custom key store.
+fn fill_in_store(session: &Session<'_>, store: &str, random: &mut [u8]) -> Answer<()> {
+    let service = session.service;
+    let store = service.key_store(session.region, session.caller.account(), store)?;
+    store.require_connected()?;
+    let access = service.access(&store)?.ok_or_else(ApiError::dependency_timeout)?;
+    access.cluster.random(&access.password, random).map_err(|error| {
+        tracing::warn!(%error, cluster = access.cluster.id(), "the HSM gave no random bytes");
+        ApiError::dependency_timeout()
+    })
 }

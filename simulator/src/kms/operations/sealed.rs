@@ -5,12 +5,13 @@ use adyton_verifier::key_policy::ConditionContext;
 use zeroize::Zeroizing;
 
 use crate::kms::asymmetric::{self, Decryption, Oaep};
-use crate::kms::blob::{self, Binding};
+use crate::kms::blob::{self, Binding, Cipher, CipherError, HsmKey};
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
 use crate::kms::key::KeyRecord;
 use crate::kms::key_id::Names;
+use crate::kms::key_store;
 use crate::kms::master::MasterKey;
 use crate::kms::material::MaterialRecord;
 use crate::kms::recipient::Recipient;
@@ -150,10 +151,10 @@ pub(super) fn seal(
         }
         return asymmetric::encrypt(&material.public, oaep, plaintext).ok_or_else(ApiError::internal);
     }
-    let master = master(session, key, material)?;
     let context = terms.context.serialize_canonical();
     let binding = Binding { key: &key.binding(), context: &context };
-    blob::seal(&master, &material.id, &binding, plaintext).ok_or_else(ApiError::internal)
+    let sealed = blob::seal(&*cipher(session, key, material)?, &material.id, &binding, plaintext);
+    sealed.map_err(|error| refusal(key, error))
 }
 
 /// What was in a blob.
@@ -180,14 +181,40 @@ pub(super) fn open(
     }
     let claimed = blob::claimed_material(sealed).map_err(refused)?;
     let material = key.material(&claimed).ok_or_else(ApiError::invalid_ciphertext)?;
-    let master = master(session, key, material)?;
     let context = terms.context.serialize_canonical();
     let binding = Binding { key: &key.binding(), context: &context };
-    let plaintext = blob::open(&master, &binding, sealed).map_err(refused)?;
+    let opened = blob::open(&*cipher(session, key, material)?, &binding, sealed);
+    let plaintext = opened.map_err(|error| refusal(key, error))?;
     Ok(Opened { plaintext, material: Some(material.name()) })
 }
 
-fn master(session: &Session<'_>, key: &KeyRecord, material: &MaterialRecord) -> Answer<MasterKey> {
+/// Random bytes for a data key, from where the key is.
+pub(super) fn random(session: &Session<'_>, key: &KeyRecord, length: usize) -> Answer<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    match session.service.access_to(key)? {
+        Some(access) => key_store::random_from(&access, key, &mut bytes)?,
+        None => getrandom::fill(&mut bytes).map_err(|_| ApiError::internal())?,
+    }
+    Ok(bytes)
+}
+
+/// What encrypts under one of the key's materials.
+fn cipher<'a>(
+    session: &Session<'a>,
+    key: &KeyRecord,
+    material: &MaterialRecord,
+) -> Answer<Box<dyn Cipher + 'a>> {
+    if let Some(access) = session.service.access_to(key)? {
+        return Ok(Box::new(HsmKey { access, material: material.id }));
+    }
     let secret = session.service.store.secret(key, material)?;
-    MasterKey::from_bytes(&secret).ok_or_else(ApiError::internal)
+    Ok(Box::new(MasterKey::from_bytes(&secret).ok_or_else(ApiError::internal)?))
+}
+
+fn refusal(key: &KeyRecord, error: CipherError) -> ApiError {
+    match error {
+        CipherError::NotOpened => ApiError::invalid_ciphertext(),
+        CipherError::Hsm(error) => key_store::failed(key, error),
+        CipherError::Library => ApiError::internal(),
+    }
 }
