@@ -17,7 +17,7 @@ use tokio::time::{Duration, timeout};
 
 use crate::boot::Enclave;
 use crate::platform::TimeSource;
-use crate::replay::{BudgetRefusal, ReplayRefusal};
+use crate::replay::ReplayRefusal;
 
 /// How long an admitted job waits for its turn.
 const TURN_DEADLINE: Duration = Duration::from_secs(10);
@@ -32,6 +32,8 @@ pub struct Admitted {
     pub(crate) outcome: Outcome,
     /// The least group of records that figures may be about.
     pub(crate) minimum_group: u64,
+    /// How many aggregates of the payload's object this requester may ask for, if the job is one.
+    pub(crate) budget: Option<u32>,
     /// Whether the result's length is to be hidden.
     pub(crate) pad: bool,
     /// Milliseconds since 1970.
@@ -67,22 +69,16 @@ impl Admitted {
                 ReplayRefusal::Full => ErrorCode::ReplayMemoryFull,
             },
         )?;
-        // Spent for good: a job that fails tells something too.
-        if let Allowance::Aggregate(rule) = &rule.what {
-            let object = request.claims.get("object").map_or("", String::as_str);
-            enclave.replay.spend(&request.requester, object, rule.budget).map_err(
-                |refusal| match refusal {
-                    BudgetRefusal::Spent => ErrorCode::AggregateBudgetSpent,
-                    BudgetRefusal::Full => ErrorCode::BudgetMemoryFull,
-                },
-            )?;
-        }
+        let budget = match &rule.what {
+            Allowance::Aggregate(rule) => Some(rule.budget),
+            Allowance::Fields(_) | Allowance::Digest | Allowance::Everything => None,
+        };
         let minimum_group = rule.what.minimum_group();
         let turn = timeout(TURN_DEADLINE, Arc::clone(&enclave.jobs).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Refusal { retry_after_ms: Some(RETRY_AFTER_MS), ..ErrorCode::Busy.into() });
         };
-        Ok(Self { request, job_digest, outcome, minimum_group, pad, started, _turn: turn })
+        Ok(Self { request, job_digest, outcome, minimum_group, budget, pad, started, _turn: turn })
     }
 }
 

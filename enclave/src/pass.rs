@@ -9,6 +9,7 @@ use adyton_shared::message::Refusal;
 use adyton_shared::result::ResultSealer;
 use adyton_shared::{EncryptionContext, ErrorCode, KeyArn};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::yield_now;
 use zeroize::Zeroizing;
 
 use crate::admit::Admitted;
@@ -82,6 +83,8 @@ impl Opened {
                             gate.pass(&mut output)?;
                             gate.flush().await?;
                         }
+                        // A frame is long and a part can be slow; others have their turn between two.
+                        yield_now().await;
                     }
                     payload.consume(consumed);
                 }

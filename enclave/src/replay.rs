@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use adyton_shared::id::{JobId, RequesterName};
 
-pub use budget::BudgetRefusal;
 use budget::Budgets;
+pub use budget::{BudgetRefusal, Object};
 
 /// Most ids remembered: at 15 minutes of life, 72 requests a second. 65,536 × about 100 bytes = 6.5 MiB.
 const MAX_REMEMBERED: usize = 65_536;
@@ -45,7 +45,12 @@ impl ReplayMemory {
     ///
     /// # Errors
     /// [`BudgetRefusal`].
-    pub fn spend(&self, requester: &RequesterName, object: &str, budget: u32) -> Result<(), BudgetRefusal> {
+    pub fn spend(
+        &self,
+        requester: &RequesterName,
+        object: Object<'_>,
+        budget: u32,
+    ) -> Result<(), BudgetRefusal> {
         self.budgets.spend(requester, object, budget)
     }
 

@@ -5,7 +5,7 @@
 
 use adyton_shared::envelope::{Parsed, UnverifiedHeader};
 use adyton_shared::message::Refusal;
-use adyton_shared::{ErrorCode, KeyArn};
+use adyton_shared::{EncryptionContext, ErrorCode, KeyArn};
 use tokio::io::AsyncRead;
 
 use crate::admit::{Admitted, context_code};
@@ -13,6 +13,7 @@ use crate::boot::Enclave;
 use crate::kms::Lease;
 use crate::named_keys::NamedKeys;
 use crate::payload::Payload;
+use crate::replay::{BudgetRefusal, Object};
 
 /// An admitted job with the data key of its payload. Nothing before or after holds one.
 pub struct Unlocked {
@@ -27,7 +28,7 @@ impl Admitted {
     /// Reads the payload's header, and has its key and the keys that the steps name released.
     ///
     /// # Errors
-    /// A [`Refusal`] with a code of 3xx.
+    /// A [`Refusal`] with a code of 3xx, [`ErrorCode::AggregateBudgetSpent`] or [`ErrorCode::BudgetMemoryFull`].
     pub async fn unlock<R: AsyncRead + Unpin>(
         self,
         enclave: &Enclave,
@@ -45,10 +46,25 @@ impl Admitted {
             .data_key(&arn, wrapped, header.context())
             .await
             .map_err(|error| Refusal { retry_after_ms: error.retry_after_ms(), ..error.code().into() })?;
+        self.spend(enclave, header.context())?;
         let names = self.request.job.keys();
         let named_keys =
             NamedKeys::open(names, &policy.keys, enclave.sources.as_ref(), &enclave.keys).await?;
         Ok(Unlocked { admitted: self, header, arn, lease, named_keys })
+    }
+}
+
+impl Admitted {
+    /// Spends one aggregate of this object, once KMS has vouched for the context that names it: what a request
+    /// claims costs nothing and is not remembered. Spent for good, because a job that fails tells something too.
+    fn spend(&self, enclave: &Enclave, context: &EncryptionContext) -> Result<(), ErrorCode> {
+        let Some(budget) = self.budget else { return Ok(()) };
+        let pair = |name| context.value(name).unwrap_or_default();
+        let object = Object { tenant: pair("tenant"), name: pair("object") };
+        enclave.replay.spend(&self.request.requester, object, budget).map_err(|refusal| match refusal {
+            BudgetRefusal::Spent => ErrorCode::AggregateBudgetSpent,
+            BudgetRefusal::Full => ErrorCode::BudgetMemoryFull,
+        })
     }
 }
 

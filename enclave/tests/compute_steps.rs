@@ -422,6 +422,36 @@ fn a_record_counts_whole_or_not_at_all() {
     assert_eq!(out, format!("{{\"count\":2,\"sum_a\":1{}}}\n", "0".repeat(38)));
 }
 
+// S-6, S-10
+#[test]
+fn a_long_name_takes_no_memory_that_is_not_used_and_a_result_is_in_proportion_to_its_record() {
+    let rename = |input, from: &str, inside: &str| {
+        let to = "n".repeat(400);
+        let (from, to) = (format!("{inside}{from}"), format!("{inside}{to}"));
+        job(input, &format!(r#"{{"rename":{{"from":"{from}","to":"{to}"}}}}"#))
+    };
+    let run = |job: &Job, data: &str| {
+        let mut pipeline = Pipeline::of(&job.outcome().unwrap(), &keys(), LIMITS, ALL).unwrap();
+        let mut out = Vec::new();
+        pipeline.push(data.as_bytes(), &mut out).map(|()| out.capacity())
+    };
+    // One name becomes longer, whatever the record's length.
+    let value = "v".repeat(1_000_000);
+    for (input, data) in [
+        (Input::Ndjson, format!("{{\"a\":\"{value}\"}}\n")),
+        (Input::Json, format!("{{\"a\":\"{value}\"}}\n")),
+        (Input::Csv, format!("a,b\n{value},1\n")),
+    ] {
+        let capacity = run(&rename(input, "a", ""), &data).unwrap();
+        assert!(capacity < 6 * data.len(), "{input:?}: {capacity}");
+    }
+    // Very many do.
+    let many = |count: usize| format!("{{\"l\":[{}]}}\n", vec!["{\"a\":1}"; count].join(","));
+    let each = rename(Input::Ndjson, "a", "l[].");
+    assert!(run(&each, &many(10_000)).is_ok());
+    assert_eq!(run(&each, &many(100_000)), Err(ComputeError::TooLarge { record: 1, limit: 1 << 20 }));
+}
+
 #[test]
 fn what_an_aggregate_holds_is_bounded() {
     let data = (0..50).fold(String::new(), |data, n| data + &format!("{{\"a\":{n}}}\n"));

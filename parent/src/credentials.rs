@@ -8,22 +8,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use adyton_shared::frame::{Deadlines, FrameError, FrameReader, FrameWriter, Kind};
-use adyton_shared::message::{self, Credentials, FromParent, ToParent};
+use adyton_shared::message::{Credentials, FromParent, ToParent};
 use aws_config::BehaviorVersion;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout};
-use zeroize::Zeroizing;
 
+use crate::answer::{ConverseError, answer};
 use crate::counters::Counters;
 use crate::listen::{self, Accept};
 
 /// Conversations at once; each needs a descriptor and 8 KiB.
 const MAX_CONNECTIONS: usize = 64;
-const DEADLINES: Deadlines = Deadlines { idle: Duration::from_secs(30), frame: Duration::from_secs(5) };
 /// For the whole chain: its slowest link asks IMDS, several times, where there may be none.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(8);
 /// New credentials are asked for when the old ones have less time left than this.
@@ -86,22 +84,7 @@ impl CredentialService {
     }
 
     async fn converse(&self, stream: impl AsyncRead + AsyncWrite) -> Result<(), ConverseError> {
-        let (read, write) = tokio::io::split(stream);
-        let mut input = FrameReader::new(read, DEADLINES);
-        let mut output = FrameWriter::new(write, DEADLINES);
-        let mut question = Vec::new();
-        loop {
-            question.clear();
-            match input.next(&mut question).await {
-                Ok(Kind::Control) => {}
-                Ok(_) => return Err(ConverseError::Unexpected),
-                Err(FrameError::Closed) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            let ToParent::Want {} = message::decode(&question).map_err(|_| ConverseError::Unexpected)?;
-            let answer = message::encode(&self.answer().await).map_err(|_| ConverseError::Unexpected)?;
-            output.send(Kind::Control, &Zeroizing::new(answer)).await?;
-        }
+        answer(stream, |ToParent::Want {}| self.answer()).await
     }
 
     /// What to tell an enclave now.
@@ -197,14 +180,6 @@ impl From<&CredentialsError> for NoCredentials {
             _ => Self::Source,
         }
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ConverseError {
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("the enclave asked something else than for credentials")]
-    Unexpected,
 }
 
 fn time_left(credentials: &aws_credential_types::Credentials) -> Duration {

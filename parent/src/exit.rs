@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
+use crate::printable;
+
 /// What the process ends with. The numbers never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -106,9 +108,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        // Messages quote files and answers of others.
+        write!(f, "error: {}", printable::lines(&self.message))?;
         match &self.hint {
-            Some(hint) => write!(f, "\n hint: {hint}"),
+            Some(hint) => write!(f, "\n hint: {}", printable::lines(hint)),
             None => Ok(()),
         }
     }

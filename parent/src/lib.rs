@@ -5,6 +5,7 @@
 //! signatures that only the enclave can make.
 
 pub mod address;
+mod answer;
 pub mod cli;
 pub mod client;
 pub mod counters;
@@ -15,6 +16,7 @@ pub mod exit;
 pub mod kms;
 pub mod listen;
 pub mod named_keys;
+mod printable;
 pub mod proxy;
 mod socket_file;
 pub mod stream;

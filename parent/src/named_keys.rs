@@ -8,22 +8,20 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use adyton_shared::frame::{Deadlines, FrameError, FrameReader, FrameWriter, Kind};
 use adyton_shared::limits::MAX_WRAPPED_KEY_BYTES;
-use adyton_shared::message::{self, KeyAnswer, KeyQuestion};
+use adyton_shared::message::{KeyAnswer, KeyQuestion};
 use adyton_shared::policy::Source;
 use serde_bytes::ByteBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use crate::answer::{ConverseError, answer};
 use crate::counters::Counters;
 use crate::listen::{self, Accept};
 
 /// Conversations at once; each needs a descriptor and 8 KiB.
 const MAX_CONNECTIONS: usize = 64;
-const DEADLINES: Deadlines = Deadlines { idle: Duration::from_secs(30), frame: Duration::from_secs(5) };
 
 /// Serves wrapped keys from a folder.
 pub struct NamedKeyService {
@@ -59,30 +57,16 @@ impl NamedKeyService {
     }
 
     async fn converse(&self, stream: impl AsyncRead + AsyncWrite) -> Result<(), ConverseError> {
-        let (read, write) = tokio::io::split(stream);
-        let mut input = FrameReader::new(read, DEADLINES);
-        let mut output = FrameWriter::new(write, DEADLINES);
-        let mut question = Vec::new();
-        loop {
-            question.clear();
-            match input.next(&mut question).await {
-                Ok(Kind::Control) => {}
-                Ok(_) => return Err(ConverseError::Unexpected),
-                Err(FrameError::Closed) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            let KeyQuestion::Wrapped { name, source } =
-                message::decode(&question).map_err(|_| ConverseError::Unexpected)?;
-            let answer = match self.fetch(source.clone()).await {
+        answer(stream, |KeyQuestion::Wrapped { name, source }| async move {
+            match self.fetch(source.clone()).await {
                 Ok(blob) => KeyAnswer::Wrapped { blob: ByteBuf::from(blob) },
                 Err(error) => {
                     tracing::warn!(%name, %source, %error, "no wrapped key for the enclave");
                     KeyAnswer::Missing {}
                 }
-            };
-            let answer = message::encode(&answer).map_err(|_| ConverseError::Unexpected)?;
-            output.send(Kind::Control, &answer).await?;
-        }
+            }
+        })
+        .await
     }
 
     /// What is kept there.
@@ -130,14 +114,6 @@ pub enum FetchError {
     /// KMS wraps no key so long.
     #[error("it is longer than {MAX_WRAPPED_KEY_BYTES} bytes, which no wrapped key is")]
     TooLarge,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ConverseError {
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error("the enclave asked something else than for a named key")]
-    Unexpected,
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub const MAX_FILTER_BYTES: usize = 4096;
 /// Deepest nesting of a condition: brackets, negations and conditionals. Its parser recurses for each.
 pub const MAX_FILTER_NESTING: usize = 16;
 
-/// Most parts of a condition. Each is computed once for a record at most, in time that a record's length bounds.
+/// Most parts of all conditions of a job. Each is computed once for a record at most, in time that a record's length bounds.
 pub const MAX_FILTER_NODES: usize = 256;
 
 /// Most figures of an aggregate. Each costs some 50 bytes for each group.

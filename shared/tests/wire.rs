@@ -10,7 +10,8 @@ use adyton_shared::cbor;
 use adyton_shared::context::EncryptionContext;
 use adyton_shared::id::{EnclaveId, JobId, PolicyDigest, RequesterKey, RequesterName, Sha256Digest};
 use adyton_shared::job::{
-    Aggregate, Destination, DigestAlgorithm, FieldPath, Input, Job, Keyed, Mask, Rename, Step,
+    Aggregate, Destination, DigestAlgorithm, FieldPath, Input, Job, Keyed, Mask, Quantile, Quantiles, Rename,
+    Step,
 };
 use adyton_shared::message::{
     self, Credentials, Done, FromEnclave, FromParent, KeyAnswer, KeyQuestion, MessageError, Refusal,
@@ -281,9 +282,24 @@ fn a_job_and_its_digest() {
         ("mean", array(&[text("d")])),
         ("distinct", array(&[text("e")])),
     ]);
+    let at = [0.5, 0.9, 0.000_001, 1.0].map(|at| Quantile::try_from(at).unwrap());
+    let quantiles = Aggregate {
+        quantiles: Some(Quantiles { fields: vec![path("a"), path("b.c")], at: at.to_vec() }),
+        ..Aggregate::default()
+    };
+    // A quantile is the shortest float that has its value (RFC 8949 §4.2.2).
+    let at = [
+        vec![0xf9, 0x38, 0x00],
+        [vec![0xfb], 0.9_f64.to_be_bytes().to_vec()].concat(),
+        [vec![0xfb], 0.000_001_f64.to_be_bytes().to_vec()].concat(),
+        vec![0xf9, 0x3c, 0x00],
+    ];
+    let quantiles_golden =
+        map(&[("quantiles", map(&[("fields", array(&[text("a"), text("b.c")])), ("at", array(&at))]))]);
     for (step, expected) in [
         (Step::Filter("id == 1".into()), map(&[("filter", text("id == 1"))])),
         (Step::Aggregate(Box::new(aggregate)), map(&[("aggregate", aggregated)])),
+        (Step::Aggregate(Box::new(quantiles)), map(&[("aggregate", quantiles_golden)])),
         (Step::Rename(Rename { from: path("a.b"), to: path("a.c") }), map(&[("rename", renamed)])),
         (Step::Token(keyed()), map(&[("token", keyed_golden.clone())])),
         (Step::Hash(keyed()), map(&[("hash", keyed_golden.clone())])),

@@ -10,7 +10,7 @@ use super::keys::{NoKey, StepKeys};
 use super::mask::{mask, stars};
 
 /// Longest text of a token or hash, in bytes.
-const DIGEST_TEXT_BYTES: usize = 64;
+pub(super) const DIGEST_TEXT_BYTES: usize = 64;
 
 /// Treatments of one field, in order; at least one.
 pub(super) struct Chain(Vec<Link>);

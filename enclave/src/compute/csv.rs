@@ -12,7 +12,7 @@ use adyton_shared::limits::MAX_CSV_COLUMNS;
 use super::after::After;
 use super::carry::Carry;
 use super::cells::Cells;
-use super::chain::Kind;
+use super::chain::{DIGEST_TEXT_BYTES, Kind};
 use super::error::Flaw;
 use super::mask::{mask, stars};
 use super::plan::{Action, Name, Plan, Scalar};
@@ -142,7 +142,9 @@ impl Csv {
                     return Ok(());
                 }
             }
-            room(out, self.plan.longest(row.len()));
+            // A cell may get quotes or become a token or a hash; a character of it may be doubled.
+            let treated = table.columns.len().saturating_mul(DIGEST_TEXT_BYTES.saturating_add(3));
+            room(out, row.len().saturating_mul(2).saturating_add(treated).saturating_add(16));
             table.write(&self.plan, cells(), out);
             self.left = self.left.saturating_add(1);
         } else {

@@ -51,7 +51,7 @@ struct Element {
 impl Json {
     pub(super) fn new(plan: Plan, after: Option<After>, limit: usize) -> Self {
         Self {
-            treatment: Treatment::new(plan, after),
+            treatment: Treatment::new(plan, after, limit),
             carry: Carry::new(limit),
             limit,
             state: State::Start,

@@ -20,7 +20,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(plan: Plan, after: Option<After>, limit: usize) -> Self {
-        Self { treatment: Treatment::new(plan, after), carry: Carry::new(limit), limit, records: 0 }
+        Self { treatment: Treatment::new(plan, after, limit), carry: Carry::new(limit), limit, records: 0 }
     }
 
     pub(super) fn push(&mut self, mut chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Flaw> {

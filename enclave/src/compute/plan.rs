@@ -23,8 +23,6 @@ pub(super) struct Plan {
     pub(super) silent: bool,
     /// How many values filters and an aggregate read.
     pub(super) slots: usize,
-    /// How many times as long as a record its result can be.
-    growth: usize,
     /// The path of every field that a step names, for formats that can tell whether it exists.
     pub(super) fields: Vec<(Vec<Segment>, Place)>,
 }
@@ -98,7 +96,6 @@ impl Plan {
             chains: Vec::new(),
             silent,
             slots: slots.len(),
-            growth: 1,
             fields: paths,
         };
         // A record is an object whatever leaves of it, so its node is there even if nothing does.
@@ -117,12 +114,6 @@ impl Plan {
             look: false,
         });
         Ok(plan)
-    }
-
-    /// The longest result that a record of this length can have, in bytes.
-    #[inline]
-    pub(super) const fn longest(&self, record: usize) -> usize {
-        record.saturating_mul(self.growth).saturating_add(16)
     }
 
     /// The number of the node for a whole record.
@@ -157,8 +148,6 @@ impl Plan {
             let node = source.fields.node(*inner);
             match (&node.origin, &node.name) {
                 (Segment::Key(name), Segment::Key(new)) => {
-                    // The shortest member that can be renamed: `"":1,`.
-                    self.growth = self.growth.max(new.len().saturating_mul(6).div_ceil(5));
                     members.push(Member { name: name.clone(), grown, new: new.clone() });
                 }
                 _ => each = Some(grown),
@@ -212,8 +201,6 @@ impl Plan {
 
     fn treatment(&mut self, source: &Source<'_>, number: usize, place: Place) -> Result<Scalar, NoKey> {
         let changes = &source.fields.node(number).changes;
-        // A masked control character is spelt longer; a number becomes a text.
-        self.growth = self.growth.max(3);
         if let [only] = changes.as_slice()
             && let Treatment::Mask { keep_last } = only.treatment
         {
@@ -221,8 +208,6 @@ impl Plan {
         }
         let treatments = changes.iter().map(|change| &change.treatment);
         self.chains.push(Chain::new(&source.fields.origin(number), treatments, source.keys)?);
-        // An element of one digit and its comma become 66 characters and a comma.
-        self.growth = self.growth.max(34);
         Ok(Scalar::Chain { chain: self.chains.len().saturating_sub(1), place })
     }
 

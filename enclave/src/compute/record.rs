@@ -16,6 +16,11 @@ use super::reads::{Capture, Escapes, Shape};
 use super::scan::{Text, after, byte, space, string, unescape, word};
 use super::whole::Copier;
 
+/// How many times as long as the longest record its result may be: a name of one character can become one of hundreds.
+const MAX_GROWTH: usize = 8;
+/// A result of so many bytes is never too long.
+const SHORT_RESULT_BYTES: usize = 64 * 1024;
+
 /// Applies a plan to records and reuses what it needs between them.
 pub(super) struct Treatment {
     plan: Plan,
@@ -33,6 +38,8 @@ pub(super) struct Treatment {
     /// The first step that could not treat a value, where that is not known to matter yet.
     untreated: Option<Place>,
     after: Option<After>,
+    /// The longest result of one record, in bytes.
+    most: usize,
     /// Records that have left.
     pub(super) left: u64,
 }
@@ -62,7 +69,8 @@ struct Lead<'a> {
 }
 
 impl Treatment {
-    pub(super) fn new(plan: Plan, after: Option<After>) -> Self {
+    /// `limit` is the longest record, in bytes.
+    pub(super) fn new(plan: Plan, after: Option<After>, limit: usize) -> Self {
         let (met, found) = (vec![0; plan.names()], vec![None; plan.slots]);
         Self {
             plan,
@@ -74,6 +82,7 @@ impl Treatment {
             found,
             untreated: None,
             after,
+            most: limit.saturating_mul(MAX_GROWTH).max(SHORT_RESULT_BYTES),
             left: 0,
         }
     }
@@ -83,13 +92,12 @@ impl Treatment {
     /// After a refusal `out` may hold a part of the result; the caller takes it back.
     #[inline]
     pub(super) fn object(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, Flaw> {
-        room(out, self.plan.longest(bytes.len()));
         self.frames.clear();
         self.found.fill(None);
         self.untreated = None;
         let defer = self.after.is_some();
         let Self { plan, frames, met, objects, scratch, treated, found, untreated, .. } = self;
-        let to = Copier::new(bytes, out);
+        let to = Copier::new(bytes, out, self.most);
         Walk { plan, frames, met, objects, scratch, treated, found, untreated, defer, bytes, to }.run()
     }
 
@@ -232,7 +240,7 @@ impl<'a> Walk<'a> {
         let number = match action {
             Action::Drop => return self.to.whole::<false>(at, depth),
             Action::Keep => {
-                self.lead(top, lead);
+                self.lead(top, lead)?;
                 return self.to.whole::<true>(at, depth);
             }
             Action::Node(number) => number,
@@ -254,11 +262,11 @@ impl<'a> Walk<'a> {
         match container {
             Container::Drop | Container::Refuse(_) => self.to.whole::<false>(at, depth),
             Container::Keep => {
-                self.lead(top, lead);
+                self.lead(top, lead)?;
                 self.to.whole::<true>(at, depth)
             }
             Container::Enter => {
-                self.lead(top, lead);
+                self.lead(top, lead)?;
                 let inner = self.enter(number, first == b'{')?;
                 self.frames.push(std::mem::replace(top, inner));
                 self.to.copy(at, after(at));
@@ -315,23 +323,23 @@ impl<'a> Walk<'a> {
         match node.scalar {
             Scalar::Drop => {}
             Scalar::Keep => {
-                self.lead(top, lead);
+                self.lead(top, lead)?;
                 self.to.copy(at, end);
             }
             Scalar::OnlyNull(_) | Scalar::Mask { .. } | Scalar::Chain { .. } if first == b'n' => {
-                self.lead(top, lead);
+                self.lead(top, lead)?;
                 self.to.copy(at, end);
             }
             Scalar::Mask { place, .. } if first == b't' || first == b'f' => self.refuse(place)?,
             Scalar::OnlyNull(place) => self.refuse(place)?,
             Scalar::Mask { keep_last, .. } => {
-                self.lead(top, lead);
+                self.lead(top, lead)?;
                 self.to.flush();
                 self.masked(at, end, text, keep_last)?;
             }
             Scalar::Chain { chain, place } => {
                 if self.plan.chain(chain).is_some_and(|chain| chain.takes(Kind::of(first))) {
-                    self.lead(top, lead);
+                    self.lead(top, lead)?;
                     self.to.flush();
                     self.treated(at, end, text, Kind::of(first), chain)?;
                 } else {
@@ -349,6 +357,7 @@ impl<'a> Walk<'a> {
             Some(text) => inside(self.bytes, after(at), text)?,
             None => self.bytes.get(at..end).ok_or(Flaw::Malformed)?,
         };
+        self.to.grow(spelled(raw.len()))?;
         let out = &mut *self.to.out;
         out.push(b'"');
         if text.is_some_and(|text| text.escaped) {
@@ -385,6 +394,7 @@ impl<'a> Walk<'a> {
         } else {
             chain.apply(raw, kind, self.treated);
         }
+        self.to.grow(spelled(self.treated.len()))?;
         let out = &mut *self.to.out;
         out.push(b'"');
         escape_json(self.treated, out);
@@ -405,28 +415,35 @@ impl<'a> Walk<'a> {
 
     /// Writes what stands before a value: the comma if there is a part before it, its name and colon.
     #[inline]
-    fn lead(&mut self, top: &mut Frame, lead: &Lead<'_>) {
+    fn lead(&mut self, top: &mut Frame, lead: &Lead<'_>) -> Result<(), Flaw> {
         if let Some(new) = lead.renamed {
+            self.to.grow(new.json.len())?;
             if std::mem::replace(&mut top.written, true) {
                 self.to.copy(lead.comma, after(lead.comma));
             }
             self.to.flush();
             self.to.out.extend_from_slice(&new.json);
             self.to.copy(lead.colon, lead.colon_end);
-            return;
+            return Ok(());
         }
         let tight =
             self.to.touches(lead.comma) && after(lead.comma) == lead.name && lead.name_end == lead.colon;
         if std::mem::replace(&mut top.written, true) {
             if tight {
                 self.to.copy(lead.comma, lead.colon_end);
-                return;
+                return Ok(());
             }
             self.to.copy(lead.comma, after(lead.comma));
         }
         self.to.copy(lead.name, lead.name_end);
         self.to.copy(lead.colon, lead.colon_end);
+        Ok(())
     }
+}
+
+/// The longest spelling of a text of so many bytes: each a control character.
+const fn spelled(text: usize) -> usize {
+    text.saturating_mul(6).saturating_add(2)
 }
 
 /// The inside of a string that starts behind a quote.

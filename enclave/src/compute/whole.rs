@@ -5,7 +5,11 @@
 use adyton_shared::limits::MAX_RECORD_DEPTH;
 
 use super::error::Flaw;
+use super::record::room;
 use super::scan::{after, byte, space, string, word};
+
+/// What stands behind a record, in bytes.
+const SLACK: usize = 16;
 
 /// Copies parts of one record; parts that touch are copied as one.
 pub(super) struct Copier<'a> {
@@ -13,11 +17,27 @@ pub(super) struct Copier<'a> {
     pub(super) out: &'a mut Vec<u8>,
     start: usize,
     end: usize,
+    /// Where the result may end at last.
+    most: usize,
 }
 
 impl<'a> Copier<'a> {
-    pub(super) const fn new(bytes: &'a [u8], out: &'a mut Vec<u8>) -> Self {
-        Self { bytes, out, start: 0, end: 0 }
+    /// `most` is the longest result, in bytes.
+    pub(super) fn new(bytes: &'a [u8], out: &'a mut Vec<u8>, most: usize) -> Self {
+        room(out, bytes.len().saturating_add(SLACK));
+        let most = out.len().saturating_add(most);
+        Self { bytes, out, start: 0, end: 0, most }
+    }
+
+    /// Makes room for so many bytes that are not copied from the record. Every byte is copied once at most, so there is
+    /// always room for all of them.
+    #[inline]
+    pub(super) fn grow(&mut self, more: usize) -> Result<(), Flaw> {
+        if self.out.len().saturating_add(more) > self.most {
+            return Err(Flaw::TooLarge);
+        }
+        room(self.out, more.saturating_add(self.bytes.len()).saturating_add(SLACK));
+        Ok(())
     }
 
     /// Copies a part.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use adyton_shared::id::{RequesterName, Sha256Digest};
 
-/// Most pairs of requester and object: 65,536 × about 64 bytes = 4 MiB.
+/// Most pairs of requester and object, which are real ones: 65,536 × about 64 bytes = 4 MiB.
 const MAX_COUNTED: usize = 65_536;
 
 /// Why no aggregate is allowed.
@@ -20,6 +20,15 @@ pub enum BudgetRefusal {
     Spent,
     /// No more pairs can be counted; forgetting one would give it a new budget.
     Full,
+}
+
+/// What is counted for: a payload's own tenant and object, as its verified context says.
+#[derive(Debug, Clone, Copy)]
+pub struct Object<'a> {
+    /// Whose.
+    pub tenant: &'a str,
+    /// Which.
+    pub name: &'a str,
 }
 
 /// What has been spent.
@@ -33,11 +42,14 @@ impl Budgets {
     pub(super) fn spend(
         &self,
         requester: &RequesterName,
-        object: &str,
+        object: Object<'_>,
         budget: u32,
     ) -> Result<(), BudgetRefusal> {
-        // A name has no zero byte, so the pair has one reading; hashed, it costs the same whatever is claimed.
-        let pair = Sha256Digest::of(&[requester.as_str().as_bytes(), &[0], object.as_bytes()].concat());
+        let Object { tenant, name } = object;
+        let whose = u64::try_from(tenant.len()).unwrap_or(u64::MAX).to_be_bytes();
+        // A requester's name has no zero byte, so the three have one reading; hashed, they cost the same however long.
+        let parts = [requester.as_str().as_bytes(), &[0], &whose, tenant.as_bytes(), name.as_bytes()];
+        let pair = Sha256Digest::of(&parts.concat());
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let full = spent.len() >= MAX_COUNTED;
         match spent.get_mut(&pair) {
@@ -60,18 +72,24 @@ impl Budgets {
 mod tests {
     use super::*;
 
+    fn object(name: &str) -> Object<'_> {
+        Object { tenant: "t", name }
+    }
+
     #[test]
     fn each_requester_has_one_budget_for_each_object() {
         let budgets = Budgets::default();
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
-        assert_eq!(budgets.spend(&a, "x", 2), Ok(()));
-        assert_eq!(budgets.spend(&a, "x", 2), Ok(()));
-        assert_eq!(budgets.spend(&a, "x", 2), Err(BudgetRefusal::Spent));
-        assert_eq!(budgets.spend(&a, "y", 2), Ok(()));
-        assert_eq!(budgets.spend(&b, "x", 2), Ok(()));
+        assert_eq!(budgets.spend(&a, object("x"), 2), Ok(()));
+        assert_eq!(budgets.spend(&a, object("x"), 2), Ok(()));
+        assert_eq!(budgets.spend(&a, object("x"), 2), Err(BudgetRefusal::Spent));
+        assert_eq!(budgets.spend(&a, object("y"), 2), Ok(()));
+        assert_eq!(budgets.spend(&b, object("x"), 2), Ok(()));
+        // The same name of another tenant is another object.
+        assert_eq!(budgets.spend(&a, Object { tenant: "tx", name: "" }, 2), Ok(()));
         // Another rule with a larger budget counts what was spent under the smaller.
-        assert_eq!(budgets.spend(&a, "x", 3), Ok(()));
-        assert_eq!(budgets.spend(&a, "x", 3), Err(BudgetRefusal::Spent));
+        assert_eq!(budgets.spend(&a, object("x"), 3), Ok(()));
+        assert_eq!(budgets.spend(&a, object("x"), 3), Err(BudgetRefusal::Spent));
     }
 
     #[test]
@@ -79,10 +97,10 @@ mod tests {
         let budgets = Budgets::default();
         let a = "a".parse().unwrap();
         for n in 0..65_536 {
-            assert_eq!(budgets.spend(&a, &n.to_string(), 2), Ok(()));
+            assert_eq!(budgets.spend(&a, object(&n.to_string()), 2), Ok(()));
         }
-        assert_eq!(budgets.spend(&a, "new", 2), Err(BudgetRefusal::Full));
-        assert_eq!(budgets.spend(&a, "7", 2), Ok(()));
-        assert_eq!(budgets.spend(&a, "7", 2), Err(BudgetRefusal::Spent));
+        assert_eq!(budgets.spend(&a, object("new"), 2), Err(BudgetRefusal::Full));
+        assert_eq!(budgets.spend(&a, object("7"), 2), Ok(()));
+        assert_eq!(budgets.spend(&a, object("7"), 2), Err(BudgetRefusal::Spent));
     }
 }

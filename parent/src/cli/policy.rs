@@ -15,6 +15,7 @@ use super::output::Target;
 use super::policy_lint::{self, LintArgs};
 use super::policy_text::{explain, title, weak_measurements, weaknesses};
 use crate::exit::{Exit, Failure};
+use crate::printable;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
@@ -130,12 +131,12 @@ fn check(arguments: CheckArgs, json: bool) -> Result<Exit, Failure> {
             })
         );
     } else {
-        println!("{}", title(&policy.name, policy.digest, &register));
+        println!("{}", title(&printable::line(&policy.name), policy.digest, &register));
         for line in explain(&policy) {
-            println!("- {line}");
+            println!("- {}", printable::line(&line));
         }
         for warning in &warnings {
-            println!("warning ({}): {}", warning.code, warning.text);
+            println!("warning ({}): {}", warning.code, printable::line(&warning.text));
         }
         if let Some(path) = written {
             println!("\nkey policy written to {}", path.display());

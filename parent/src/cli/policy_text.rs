@@ -1,7 +1,7 @@
 //! A policy in sentences: what it allows, and where it is weaker than it could be.
 
-use adyton_shared::id::PolicyDigest;
-use adyton_shared::job::{Destination, FieldPath};
+use adyton_shared::id::{PolicyDigest, RequesterName};
+use adyton_shared::job::{Destination, FieldPath, Function};
 use adyton_shared::policy::{
     AggregateRule, Allowance, Cache, ContextRule, Demand, FieldRule, Kms, Limits, NamedKey, Policy,
     ReleaseRule,
@@ -9,8 +9,9 @@ use adyton_shared::policy::{
 
 use super::measurements::{IMAGE_PCRS, POLICY_PCR, Pcrs};
 
-/// A group below this many records says much of each of them.
-const SMALL_GROUP: u64 = 10;
+/// A group below this many records says much of each of them. Public bodies suppress cells of fewer than 3 to 11 (the
+/// highest of these is what the US Centers for Medicare & Medicaid Services ask of all who publish from their data).
+const SMALL_GROUP: u64 = 11;
 /// So many aggregates of one object can be subtracted from each other in many ways.
 const LARGE_BUDGET: u32 = 1000;
 /// A data key that is kept longer outlives what its owner revokes, in seconds.
@@ -51,7 +52,13 @@ pub(super) fn explain(policy: &Policy) -> Vec<String> {
         let own = release.iter().filter(|rule| rule.requester == *name);
         lines.extend(own.map(|rule| format!("{name} may get {}", allowed(rule))));
     }
-    lines.push("nothing else leaves, and no two of these rules add up".to_owned());
+    lines.push("nothing else leaves, and one job's result is let out by one of these rules".to_owned());
+    for name in requesters.keys().filter(|name| record_rules(release, name) > 1) {
+        lines.push(format!(
+            "results of several jobs of {name} can be laid side by side, record by record, by whoever reads them: what \
+             all of these rules let out of one payload counts together"
+        ));
+    }
     for (key, rule) in context.iter() {
         lines.push(match rule {
             ContextRule::Signed => format!("a payload's {key} must be the one that the signed request names"),
@@ -75,13 +82,21 @@ pub(super) fn explain(policy: &Policy) -> Vec<String> {
     lines
 }
 
+/// How many rules let records of single persons or things out to this requester.
+fn record_rules(release: &[ReleaseRule], requester: &RequesterName) -> usize {
+    let records = |rule: &&ReleaseRule| {
+        rule.requester == *requester && matches!(rule.what, Allowance::Fields(_) | Allowance::Everything)
+    };
+    release.iter().filter(records).count()
+}
+
 fn allowed(rule: &ReleaseRule) -> String {
     let ReleaseRule { requester: _, to, what, pad } = rule;
     let what = match what {
         Allowance::Fields(fields) => {
             format!("records with {}", list(fields.iter().map(field)))
         }
-        Allowance::Digest => "the digest of a payload".to_owned(),
+        Allowance::Digest => "the digest of a payload, by which a guess of it can be confirmed".to_owned(),
         Allowance::Aggregate(rule) => aggregate(rule),
         Allowance::Everything => "everything: whole records and payloads".to_owned(),
     };
@@ -122,12 +137,24 @@ fn aggregate(rule: &AggregateRule) -> String {
         Some(functions) => list(functions.iter().map(|function| format!("{function:?}").to_lowercase())),
         None => "any figure".to_owned(),
     };
+    let single = if shows_single_values(rule) {
+        "; minimum, maximum and quantiles are values of single records as they are"
+    } else {
+        ""
+    };
     format!(
-        "aggregates over groups of {minimum_group} records or more ({functions}; of {}; grouped by {}), \
-         {budget} of each object while the enclave runs",
+        "aggregates over groups of {minimum_group} records or more ({functions}; of {}; grouped by {}; filtered by any \
+         of these{single}), {budget} of each object while the enclave runs",
         paths(fields, "any field"),
         paths(by, "any field"),
     )
+}
+
+/// Whether some of the figures are values of single records, of a group that is large enough.
+fn shows_single_values(rule: &AggregateRule) -> bool {
+    let single =
+        |function: &Function| matches!(function, Function::Min | Function::Max | Function::Quantiles);
+    rule.functions.as_ref().is_none_or(|functions| functions.iter().any(single))
 }
 
 fn list(words: impl Iterator<Item = String>) -> String {

@@ -22,6 +22,7 @@ use crate::client::{
 };
 use crate::dial::dial;
 use crate::exit::{Exit, Failure};
+use crate::printable;
 
 #[derive(Debug, Args)]
 #[command(after_help = "EXAMPLES:
@@ -106,7 +107,9 @@ pub(super) async fn run(arguments: RunArgs, config: ClientConfig, json: bool) ->
         if json {
             println!("{}", serde_json::json!({ "job": job, "explained": lines }));
         } else {
-            println!("{}", lines.join("\n"));
+            for line in lines {
+                println!("{}", printable::line(&line));
+            }
         }
         return Ok(Exit::Ok);
     }

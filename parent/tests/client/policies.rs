@@ -88,10 +88,11 @@ async fn a_policy_is_explained_in_sentences_with_its_digest_and_register() {
         &format!("PCR16  {}", hex::encode(register)),
         "- billing may get records with id, card.pan (masked, the last 4 readable at most), readable by",
         "- billing may get aggregates over groups of 20 records or more (count, sum; of any field; grouped by \
-         country), 50 of each object while the enclave runs",
+         country; filtered by any of these), 50 of each object while the enclave runs",
         "- billing may get everything: whole records and payloads, sealed under the KMS key \
          arn:aws:kms:eu-west-1:444455556666:key/8a51b3c0-0000-4000-8000-000000000002, its length rounded up",
-        "- nothing else leaves, and no two of these rules add up",
+        "- nothing else leaves, and one job's result is let out by one of these rules",
+        "- results of several jobs of billing can be laid side by side, record by record,",
         "- a payload's tenant must be the one that the signed request names",
         "- a payload's purpose must be payments",
         "- a payload's version must be 7 or higher",
@@ -103,10 +104,52 @@ async fn a_policy_is_explained_in_sentences_with_its_digest_and_register() {
 }
 
 #[tokio::test]
+async fn sentences_claim_no_more_than_is_enforced() {
+    let desk =
+        Desk::new(&POLICY.replace("functions = [\"count\", \"sum\"]", "functions = [\"count\", \"max\"]"));
+    let text = String::from_utf8(desk.check(&[]).await.stdout).unwrap();
+    assert!(
+        text.contains("minimum, maximum and quantiles are values of single records as they are"),
+        "{text}"
+    );
+    let one = Desk::new(POLICY.rsplit_once("[[release]]").unwrap().0);
+    let text = String::from_utf8(one.check(&[]).await.stdout).unwrap();
+    assert!(!text.contains("side by side") && !text.contains("single records"), "{text}");
+}
+
+// Who reviews a policy or a job reads what others wrote.
+#[tokio::test]
+async fn no_name_in_a_policy_or_a_job_can_erase_or_add_a_line() {
+    let odd = r"id\u001bc\u202e\n- nothing else leaves";
+    let desk = Desk::new(
+        &POLICY
+            .replace("\"id\"", &format!("\"{odd}\""))
+            .replace("payments\"\n[kms]", &format!("{odd}\"\n[kms]")),
+    );
+    let checked = desk.check(&[]).await;
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{text}");
+    let shown = r"id\u{1b}c\u{202e}\u{a}- nothing else leaves";
+    assert!(text.contains(&format!("records with {shown}, card.pan")), "{text}");
+    assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("- nothing else leaves")).count(), 1);
+
+    let job = format!("version = 1\ninput = \"csv\"\nto = \"parent\"\n[[step]]\nselect = [\"{odd}\"]\n");
+    std::fs::write(desk.folder.path().join("job.toml"), &job).unwrap();
+    let explained = adyton(&desk.folder, &["run", "--check", "job.toml"]).output().await.unwrap();
+    let text = String::from_utf8(explained.stdout).unwrap();
+    assert!(text.contains(&format!("keeps {shown} and nothing else")), "{text}");
+    std::fs::write(desk.folder.path().join("job.toml"), job.replace("id", "id..")).unwrap();
+    let refused = adyton(&desk.folder, &["run", "--check", "job.toml"]).output().await.unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(2) && !text.contains(['\u{1b}', '\u{202e}']), "{text}");
+}
+
+#[tokio::test]
 async fn what_is_weak_is_warned_of_by_code() {
     let cases: [(&str, &str, &str); 8] = [
         ("pad = true\n", "[[release]]\nrequester = \"billing\"\nto = \"parent\"\nreveal = true\n", "reveal"),
-        ("minimum_group = 20", "minimum_group = 9", "small_group"),
+        ("minimum_group = 20", "minimum_group = 10", "small_group"),
         ("budget = 50", "budget = 1001", "large_budget"),
         ("keep_last = 4", "keep_last = 7", "long_rest"),
         ("minimum = 7", "minimum = 0", "no_floor"),

@@ -23,6 +23,8 @@ pub struct Condition {
     pub root: Expression,
     /// The fields that it reads, each once; [`Expression::Field`] counts from 0.
     pub fields: Vec<FieldPath>,
+    /// How many parts the tree has.
+    pub parts: usize,
 }
 
 /// A part of a condition.
@@ -110,7 +112,7 @@ pub enum ConditionError {
     #[error("it is nested deeper than {MAX_FILTER_NESTING} levels")]
     TooDeep,
     /// Too many parts.
-    #[error("it has more than {MAX_FILTER_NODES} parts")]
+    #[error("it has more than {MAX_FILTER_NODES} parts, together with the filters before it")]
     TooManyParts,
     /// A character or a spelling outside of the language.
     #[error("byte {at}: {problem}")]
@@ -149,7 +151,7 @@ impl Condition {
         if !root.may_be_boolean() {
             return Err(ConditionError::NotBoolean);
         }
-        Ok(Self { root, fields: reader.fields })
+        Ok(Self { root, fields: reader.fields, parts: reader.nodes })
     }
 }
 

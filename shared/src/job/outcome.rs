@@ -6,10 +6,10 @@
 
 use super::fields::{Change, Fields, Taken, Treatment, Unusable};
 use super::{
-    Aggregate, Condition, DigestAlgorithm, Expression, FieldPath, Function, Input, Job, JobError, Keyed,
-    Mask, Quantile, Rename, Segment, Step,
+    Aggregate, Condition, ConditionError, DigestAlgorithm, Expression, FieldPath, Function, Input, Job,
+    JobError, Keyed, Mask, Quantile, Rename, Segment, Step,
 };
-use crate::limits::{MAX_FIELDS, MAX_FIGURES, MAX_JOB_STEPS};
+use crate::limits::{MAX_FIELDS, MAX_FIGURES, MAX_FILTER_NODES, MAX_JOB_STEPS};
 
 /// Where in a job a field is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,6 +127,7 @@ impl Outcome {
             selected: None,
             reads: Vec::new(),
             filters: Vec::new(),
+            parts: 0,
             groups: None,
             step: 0,
         };
@@ -149,6 +150,8 @@ struct State {
     selected: Option<Vec<usize>>,
     reads: Vec<Read>,
     filters: Vec<Filter>,
+    /// Parts of all filters so far.
+    parts: usize,
     groups: Option<Groups>,
     step: usize,
 }
@@ -222,7 +225,12 @@ impl State {
 
     fn filter(&mut self, text: &str) -> Result<(), JobError> {
         let unusable = |problem| JobError::Condition { step: self.step, problem };
-        let Condition { root, fields } = Condition::parse(text).map_err(unusable)?;
+        let Condition { root, fields, parts } = Condition::parse(text).map_err(unusable)?;
+        // A record costs all of them.
+        self.parts = self.parts.saturating_add(parts);
+        if self.parts > MAX_FILTER_NODES {
+            return Err(unusable(ConditionError::TooManyParts));
+        }
         let reads =
             fields.iter().zip(1..).map(|(path, nth)| self.read(path, nth)).collect::<Result<_, _>>()?;
         self.filters.push(Filter { step: self.number(), condition: root, reads });
@@ -439,6 +447,15 @@ mod tests {
         for (steps, error) in cases {
             assert_eq!(job(Input::Ndjson, steps).outcome(), Err(error));
         }
+        // What a record costs is bounded for all filters together.
+        let parts = crate::limits::MAX_FILTER_NODES / 2;
+        let long = || Step::Filter(format!("{} == 1", vec!["a"; parts / 2].join("+")));
+        assert!(job(Input::Ndjson, vec![long(), long()]).outcome().is_ok());
+        let problem = ConditionError::TooManyParts;
+        assert_eq!(
+            job(Input::Ndjson, vec![long(), long(), long()]).outcome(),
+            Err(JobError::Condition { step: 3, problem })
+        );
         let raw = job(Input::Raw, vec![select(&["a"])]);
         assert!(matches!(raw.outcome(), Err(JobError::Misplaced { step: 1, .. })));
     }

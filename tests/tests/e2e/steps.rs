@@ -2,7 +2,7 @@
 
 use adyton_shared::ErrorCode;
 use adyton_shared::job::{Aggregate, Input, Job, Rename, Step};
-use adyton_tests::client::{code, job, mask_job, path};
+use adyton_tests::client::{claims, code, job, mask_job, path};
 use adyton_tests::message::Recipe;
 use adyton_tests::world::World;
 
@@ -66,6 +66,42 @@ async fn an_aggregate_over_one_record_vanishes_and_differencing_uses_the_budget_
     let other = Recipe::of("b").seal(&owner, &enclave.key, RECORDS).await;
     assert!(requester.run("b", sum(&[]), &other.bytes).await.is_ok());
     assert!(run(mask_job(Input::Ndjson)).await.is_ok());
+    world.stop().await;
+}
+
+// K-5, X-7
+#[tokio::test]
+async fn a_budget_belongs_to_the_object_that_is_read_and_not_to_what_a_request_calls_it() {
+    let world = World::start().await;
+    // A floor instead of a signature: a request may claim any lower number, or none.
+    let floor = |policy: String| {
+        let changed = policy.replace("object = { signed = true }", "object = { minimum = 1 }");
+        assert_ne!(changed, policy);
+        with_aggregates(changed)
+    };
+    let enclave = world.enclave(floor).await;
+    let _parent = world.parent(&enclave.socket).await;
+    let requester = world.requester_at(&enclave.socket);
+    let owner = world.kms("owner").await;
+    let message = Recipe::of("7").seal(&owner, &enclave.key, RECORDS).await;
+    let id = requester.enclave().await;
+    let run = async |object: Option<&str>| {
+        let mut claimed = claims("");
+        claimed.remove("object");
+        claimed.extend(object.map(|object| ("object".to_owned(), object.to_owned())));
+        let (request, signed) = requester.sign_claims(id, claimed, sum(&[]));
+        requester.carry(&request, signed, &*message.bytes, requester.dial().await).await
+    };
+    // A request for something else costs its object nothing, nor does it make the enclave remember it.
+    for _ in 0..3 {
+        assert_eq!(code(run(Some("8")).await), ErrorCode::VersionTooOld);
+    }
+    for object in [None, Some("7"), Some("6")] {
+        assert!(run(object).await.is_ok(), "{object:?}");
+    }
+    for object in [None, Some("7"), Some("6"), Some("5")] {
+        assert_eq!(code(run(object).await), ErrorCode::AggregateBudgetSpent, "{object:?}");
+    }
     world.stop().await;
 }
 
