@@ -26,7 +26,7 @@ use tokio::process::Command;
 
 use crate::auditor::auditor;
 use crate::cli::open_kms;
-use crate::kms::User;
+use crate::kms::{IdentityPolicyRecord, User};
 use crate::kms_admin::KmsAdmin;
 use crate::nsm::measure_policy;
 use crate::policy::{REQUESTER, Start};
@@ -212,11 +212,12 @@ fn prepare_users(state: &StateDir) -> Result<Users> {
     let mut users = server.users()?;
     for (arn, administrator) in [(ENCLAVE, false), (OWNER, false), (PARTNER, true)] {
         if !users.iter().any(|user| user.principal_arn == arn) {
-            let user = User { foreign_keys: arn == ENCLAVE, ..User::generate(arn, administrator)? };
+            let user = User::generate(arn, administrator)?;
             server.add_user(&user)?;
             users.push(user);
         }
     }
+    server.put_identity_policy(&partners_keys())?;
     let mut file = String::new();
     let named = |arn: &str| users.iter().find(|user| user.principal_arn == arn);
     for (profile, user) in [
@@ -232,6 +233,26 @@ fn prepare_users(state: &StateDir) -> Result<Users> {
     write_whole(&state.credentials(), file.as_bytes())?;
     let partner = users.into_iter().find(|user| user.principal_arn == PARTNER);
     Ok(Users { administrator, partner: partner.context("the partner is gone")? })
+}
+
+/// Lets the enclave ask for data keys in the partner's account, as far as key policies there do: a
+/// key of another account needs both sides.
+fn partners_keys() -> IdentityPolicyRecord {
+    let account = PARTNER.split(':').nth(4).unwrap_or_default();
+    let document = serde_json::json!({
+        "Version": "2012-10-17",
+        "Statement": [{
+            "Sid": "SealToPartners",
+            "Effect": "Allow",
+            "Action": "kms:GenerateDataKey",
+            "Resource": format!("arn:aws:kms:{REGION}:{account}:key/*"),
+        }],
+    });
+    IdentityPolicyRecord {
+        principal: ENCLAVE.to_owned(),
+        name: "PartnersKeys".to_owned(),
+        document: document.to_string(),
+    }
 }
 
 async fn start_kms(state: &StateDir, options: &WorldOptions) -> Result<(Part, u16)> {

@@ -3,6 +3,8 @@
 mod demo;
 mod enclave;
 mod kms;
+mod kms_explain;
+mod kms_user;
 mod nsm;
 mod status;
 mod up;
@@ -54,7 +56,7 @@ enum Command {
     /// The simulated Nitro Secure Module.
     #[command(subcommand)]
     Nsm(nsm::NsmCommand),
-    /// Runs the local KMS alone.
+    /// Runs the local KMS alone, makes its users, explains what it decided.
     Kms(kms::KmsArgs),
     /// Runs one simulated enclave alone.
     Enclave(enclave::EnclaveArgs),
@@ -88,7 +90,7 @@ pub fn run() -> ExitCode {
             Command::Up(arguments) => up::run(&folder, arguments, json).await,
             Command::Status => status::run(&folder, json),
             Command::Nsm(command) => nsm::run(&folder, command, json),
-            Command::Kms(arguments) => kms::run(&folder, arguments).await,
+            Command::Kms(arguments) => kms::run(&folder, arguments, json).await,
             Command::Enclave(arguments) => enclave::run(&folder, arguments).await,
             Command::Parent { .. } => Ok(ExitCode::SUCCESS),
         }

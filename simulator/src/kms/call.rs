@@ -3,6 +3,7 @@
 //! The order is the point: which operation, who asks, whether that is too often, and only then
 //! what is in the body. Whatever the end, one line goes into the audit log.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,8 +13,11 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::audit::Trail;
+use super::conditions;
+use super::decisions::{CallRecord, Judgement};
 use super::error::{Answer, ApiError};
 use super::faults::Mishap;
+use super::grants::Wanted;
 use super::input::Input;
 use super::key::Millis;
 use super::key_id::Place;
@@ -70,6 +74,14 @@ pub(super) struct Session<'a> {
     pub(super) faults: super::Faults,
     /// The alias that the request named its key by.
     pub(super) request_alias: Option<String>,
+    /// Condition keys that follow from the request's parameters.
+    pub(super) request_conditions: Vec<(String, String)>,
+    /// The grant tokens that came with it.
+    pub(super) grant_tokens: Vec<String>,
+    /// The grant that the call asks for.
+    pub(super) wanted_grant: Option<Wanted>,
+    /// What policies and grants were asked, for explanations.
+    pub(super) judgements: &'a RefCell<Vec<Judgement>>,
     /// What the audit log will say.
     pub(super) trail: &'a mut Trail,
 }
@@ -86,6 +98,8 @@ impl Service {
     pub(super) fn answer(&self, call: &Call) -> Outcome {
         let time = (self.clock)();
         let mut trail = Trail::new(call, millis(time), &self.region);
+        let mut caller = None;
+        let judgements = RefCell::default();
         let operation = Operation::of(&call.parts.headers);
         let name = operation.map_or("", Operation::name);
         let mishap = self.faults().strike(name, time);
@@ -98,9 +112,20 @@ impl Service {
             Some(Mishap::Throttle) => Err(ApiError::throttled()),
             None => operation
                 .ok_or_else(|| ApiError::silent("UnknownOperationException"))
-                .and_then(|operation| self.perform(operation, call, &mut trail)),
+                .and_then(|operation| self.perform(operation, call, &mut caller, &judgements, &mut trail)),
         };
         self.audit.write(&trail, name, answer.as_ref().err());
+        let error = answer.as_ref().err();
+        self.decisions.write(&CallRecord {
+            request_id: call.request_id.clone(),
+            operation: name.to_owned(),
+            time_unix_ms: trail.time,
+            caller: caller.as_ref().map(|caller| caller.principal.arn().to_owned()),
+            region: caller.as_ref().map(|caller| caller.region.clone()),
+            error_code: error.map(|error| error.code.to_owned()),
+            error_message: error.and_then(|error| error.message.clone()),
+            judgements: judgements.take(),
+        });
         let (status, body) = match answer {
             Ok(body) => (200, body),
             Err(error) => (error.status, error.body()),
@@ -109,9 +134,16 @@ impl Service {
         Outcome::Answer { status, body: serde_json::to_vec(&body).unwrap_or_default() }
     }
 
-    fn perform(&self, operation: Operation, call: &Call, trail: &mut Trail) -> Answer<Value> {
-        let caller = self.authenticate(call)?;
-        trail.caller(&caller);
+    fn perform(
+        &self,
+        operation: Operation,
+        call: &Call,
+        known: &mut Option<Caller>,
+        judgements: &RefCell<Vec<Judgement>>,
+        trail: &mut Trail,
+    ) -> Answer<Value> {
+        let caller = &*known.insert(self.authenticate(call)?);
+        trail.caller(caller);
         if operation.is_cryptographic() && !self.throttle.admit(caller.account(), trail.time) {
             return Err(ApiError::throttled());
         }
@@ -121,13 +153,17 @@ impl Service {
         let faults = if faults.concerns(operation.name()) { faults } else { super::Faults::default() };
         let mut session = Session {
             service: self,
-            caller: &caller,
+            caller,
             region: &caller.region,
             peer: call.peer,
             secure: call.secure,
             now: trail.time,
             faults,
             request_alias: None,
+            request_conditions: conditions::of_request(operation.name(), &input),
+            grant_tokens: grant_tokens(&input),
+            wanted_grant: None,
+            judgements,
             trail,
         };
         operations::run(operation, &mut session, input)
@@ -148,6 +184,12 @@ impl Service {
         let principal = Principal::parse(&user.principal_arn).map_err(|_| ApiError::internal())?;
         Ok(Caller { user, principal, region: signed.region })
     }
+}
+
+/// The tokens of a request; whether they have the right form is the operation's to say.
+fn grant_tokens(input: &Input) -> Vec<String> {
+    let tokens = input.peek("GrantTokens").and_then(Value::as_array).into_iter().flatten();
+    tokens.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The region of an endpoint's name, `kms.REGION.localhost`. Other names serve every region.

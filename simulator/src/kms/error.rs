@@ -67,6 +67,11 @@ impl ApiError {
         Self::new("InvalidMarkerException", "Marker is invalid.")
     }
 
+    /// AWS's text is not known, if it has one.
+    pub(crate) fn invalid_grant_token() -> Self {
+        Self::silent("InvalidGrantTokenException")
+    }
+
     pub(crate) fn invalid_state(text: impl Into<String>) -> Self {
         Self::new("KMSInvalidStateException", text)
     }

@@ -37,6 +37,8 @@ pub struct Faults {
     pub garbage_next: u32,
     /// How long each answer is held back, in milliseconds.
     pub latency_ms: u64,
+    /// Grants younger than this, in milliseconds, are seen only by calls that send their token.
+    pub stale_ms: u64,
 }
 
 /// What happens to one call instead of, or before, its answer.

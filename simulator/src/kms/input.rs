@@ -63,6 +63,11 @@ impl Input {
         })
     }
 
+    /// A field as it came, which stays to be read.
+    pub(super) fn peek(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
     fn violate(&mut self, subject: &str, constraint: &str) {
         self.violations.push(format!("{subject} failed to satisfy constraint: {constraint}"));
     }

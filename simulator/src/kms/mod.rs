@@ -17,9 +17,15 @@ mod authorize;
 mod blob;
 mod call;
 mod cms;
+mod conditions;
+mod decisions;
 mod error;
+mod explain;
 mod faults;
+mod grants;
 mod hsm;
+mod iam;
+mod iam_endpoint;
 mod input;
 mod key;
 mod key_id;
@@ -48,11 +54,14 @@ use adyton_verifier::key_policy::PrincipalError;
 use tokio::net::TcpListener;
 
 pub use cms::{CmsForm, KeyEncryption};
+pub use decisions::{By, CallRecord, Judgement, Traced, Unmet, Which, find_call};
 pub use faults::Faults;
+pub use iam::IdentityPolicyRecord;
 pub use throttle::Quota;
 pub use user::User;
 
 use audit::AuditLog;
+use decisions::Decisions;
 use hsm::Clusters;
 use key::Millis;
 use store::Store;
@@ -87,6 +96,9 @@ pub struct KmsConfig {
     pub server_names: Vec<String>,
     /// Whether `POST /_adyton/faults` is answered, on loopback connections only. Off by default.
     pub faults_endpoint: bool,
+    /// Whether `PUT /_adyton/iam/PRINCIPAL/NAME` and its like are answered, on loopback connections
+    /// only. Off by default.
+    pub iam_endpoint: bool,
 }
 
 impl KmsConfig {
@@ -103,6 +115,7 @@ impl KmsConfig {
             cms_form: CmsForm::default(),
             server_names: Vec::new(),
             faults_endpoint: false,
+            iam_endpoint: false,
         }
     }
 }
@@ -160,6 +173,14 @@ pub enum KmsError {
     /// The secret is in an HSM, which keeps it.
     #[error("the secret of the key is in an HSM")]
     InHsm,
+    /// IAM would refuse it.
+    #[error("{code}: {message}")]
+    Iam {
+        /// IAM's name of the error.
+        code: &'static str,
+        /// In IAM's words.
+        message: String,
+    },
     /// A key vanished between two steps.
     #[error("the key is gone")]
     Gone,
@@ -199,6 +220,7 @@ pub struct KmsServer {
     service: Arc<Service>,
     tls: Arc<tls::Identity>,
     faults_endpoint: bool,
+    iam_endpoint: bool,
 }
 
 impl KmsServer {
@@ -219,6 +241,7 @@ impl KmsServer {
             cms_form,
             server_names,
             faults_endpoint,
+            iam_endpoint,
         } = config;
         if account.len() != 12 || !account.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(KmsError::Identity("account"));
@@ -242,10 +265,11 @@ impl KmsServer {
             store,
             throttle: Throttle::new(quota),
             audit: AuditLog::open(&state_dir.join("audit.ndjson"))?,
+            decisions: Decisions::open(&state_dir)?,
             faults: Mutex::default(),
         };
         service.start()?;
-        Ok(Self { service: Arc::new(service), tls: Arc::new(tls), faults_endpoint })
+        Ok(Self { service: Arc::new(service), tls: Arc::new(tls), faults_endpoint, iam_endpoint })
     }
 
     /// Serves connections until `shutdown` resolves, then lets calls under way finish.
@@ -333,6 +357,7 @@ struct Service {
     store: Store,
     throttle: Throttle,
     audit: AuditLog,
+    decisions: Decisions,
     faults: Mutex<Faults>,
 }
 

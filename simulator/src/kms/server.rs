@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::call::{Call, Outcome};
+use super::iam_endpoint;
 use super::{Faults, KmsServer, Transport};
 
 /// Most connections at once; further ones wait. 256 × 512 KiB of body = 128 MiB at worst.
@@ -197,6 +198,15 @@ fn administer(
         }
         (&Method::GET, "/_adyton/faults") if server.faults_endpoint && peer.ip().is_loopback() => {
             plain(StatusCode::OK, serde_json::to_string(&server.faults()).unwrap_or_default())
+        }
+        (method, path) if server.iam_endpoint && peer.ip().is_loopback() => {
+            match path.strip_prefix(iam_endpoint::PREFIX) {
+                Some(rest) => {
+                    let (status, text) = iam_endpoint::answer(server, method, rest, body);
+                    plain(status, text)
+                }
+                None => plain(StatusCode::NOT_FOUND, "there is nothing here"),
+            }
         }
         _ => plain(StatusCode::NOT_FOUND, "there is nothing here"),
     }

@@ -1,9 +1,10 @@
-//! What survives a restart: keys, aliases and users in an embedded database.
+//! What survives a restart: keys, aliases, grants, users and their policies in an embedded database.
 //!
 //! Every change is one transaction that is on the disk before the call is answered, so a killed
 //! process loses nothing it has promised. Secrets are sealed (see `master.rs`); the rest is JSON,
 //! readable for whoever debugs.
 
+mod authority;
 mod key_stores;
 
 use std::path::Path;
@@ -63,6 +64,7 @@ impl Store {
             transaction.open_table(USERS)?;
             transaction.open_table(key_stores::KEY_STORES)?;
             transaction.open_table(key_stores::LOOSE)?;
+            authority::prepare(transaction)?;
             let mut meta = transaction.open_table(META)?;
             let found = meta.get("format")?.map(|format| format.value().to_owned());
             match found.as_deref() {
@@ -173,6 +175,7 @@ impl Store {
     /// Removes keys for good, with their aliases.
     pub(super) fn purge(&self, arns: &[String]) -> Result<(), KmsError> {
         self.change(|transaction| {
+            authority::purge(transaction, arns)?;
             let mut keys = transaction.open_table(KEYS)?;
             let mut aliases = transaction.open_table(ALIASES)?;
             let mut names = transaction.open_multimap_table(NAMES)?;

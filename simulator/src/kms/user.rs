@@ -1,9 +1,9 @@
 //! Who may call: access keys, and the principals they belong to.
 //!
-//! Stands in for IAM. A user flagged as administrator is one whose identity policy allows
-//! everything; one with `foreign_keys` may ask for data keys in other accounts; everybody else has no
-//! identity policy and can do what key policies grant.
+//! What they may do beside what key policies and grants give them is in identity policies, see
+//! `iam.rs`; an administrator's allows everything.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -27,11 +27,10 @@ pub struct User {
     pub session_token: Option<Zeroizing<String>>,
     /// When temporary credentials end.
     pub expires: Option<SystemTime>,
-    /// Whether the user's identity policy allows everything (of what key policies leave to IAM).
+    /// Whether an identity policy that allows everything is attached.
     pub administrator: bool,
-    /// Whether the user's identity policy allows data keys under keys of other accounts, where their
-    /// key policies do as well.
-    pub foreign_keys: bool,
+    /// The user's tags, or those of the role and its session: `aws:PrincipalTag/…`.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl User {
@@ -78,7 +77,7 @@ impl User {
             session_token: None,
             expires: None,
             administrator,
-            foreign_keys: false,
+            tags: BTreeMap::new(),
         })
     }
 
@@ -113,7 +112,7 @@ impl User {
             },
             expires: self.expires,
             administrator: self.administrator,
-            foreign_keys: self.foreign_keys,
+            tags: self.tags.clone(),
         })
     }
 }
@@ -138,21 +137,13 @@ pub(super) struct SealedUser {
     sealed_token: Option<Vec<u8>>,
     expires: Option<SystemTime>,
     administrator: bool,
-    #[serde(default)]
-    foreign_keys: bool,
+    tags: BTreeMap<String, String>,
 }
 
 impl SealedUser {
     pub(super) fn open(self, open: impl Fn(&str, &[u8]) -> Option<Zeroizing<Vec<u8>>>) -> Option<User> {
-        let Self {
-            access_key_id,
-            sealed_secret,
-            principal_arn,
-            sealed_token,
-            expires,
-            administrator,
-            foreign_keys,
-        } = self;
+        let Self { access_key_id, sealed_secret, principal_arn, sealed_token, expires, administrator, tags } =
+            self;
         let text = |bytes: Zeroizing<Vec<u8>>| {
             std::str::from_utf8(&bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
         };
@@ -169,7 +160,7 @@ impl SealedUser {
             session_token,
             expires,
             administrator,
-            foreign_keys,
+            tags,
         })
     }
 }

@@ -5,6 +5,7 @@ mod create;
 mod crypto;
 mod data_key_pair;
 mod derive;
+mod grants;
 mod key_stores;
 mod keys;
 mod lists;
@@ -136,6 +137,7 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "ConnectCustomKeyStore" => key_stores::connect(session, input),
         "CreateAlias" => aliases::create(session, input),
         "CreateCustomKeyStore" => key_stores::create(session, input),
+        "CreateGrant" => grants::create(session, input),
         "CreateKey" => create::create(session, input),
         "Decrypt" => crypto::decrypt(session, input),
         "DeleteAlias" => aliases::delete(session, input),
@@ -160,11 +162,15 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "GetKeyPolicy" => policies::read(session, input),
         "GetPublicKey" => public_key::read(session, input),
         "ListAliases" => lists::aliases(session, input),
+        "ListGrants" => grants::list(session, input),
         "ListKeys" => lists::keys(session, input),
         "ListKeyPolicies" => lists::key_policies(session, input),
         "ListResourceTags" => lists::tags(session, input),
+        "ListRetirableGrants" => grants::list_retirable(session, input),
         "PutKeyPolicy" => policies::put(session, input),
         "ReEncrypt" => reencrypt::reencrypt(session, input),
+        "RetireGrant" => grants::retire(session, input),
+        "RevokeGrant" => grants::revoke(session, input),
         "ScheduleKeyDeletion" => keys::schedule_deletion(session, input),
         "Sign" => sign::sign(session, input),
         "Verify" => sign::verify(session, input),
@@ -239,7 +245,7 @@ fn key_id(input: &mut Input, field: &str) -> Answer<String> {
     Ok(input.require(field, name))
 }
 
-/// Grants are not here; tokens are read so that wrong ones are refused, and then ignored.
+/// Reads the tokens' form; what they stand for was looked up by [`Session::used_tokens`] from the same field.
 fn grant_tokens(input: &mut Input) -> Answer<()> {
     input.texts("GrantTokens", 0..=MAX_GRANT_TOKENS)?;
     Ok(())
