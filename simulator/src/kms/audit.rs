@@ -1,15 +1,15 @@
-//! The audit log: one line of JSON a call, with the names that CloudTrail uses.
+//! The audit log: one line of JSON a call, with the names that CloudTrail uses, in a hash chain.
 //!
 //! It repeats what the caller said only field by field from a list: key ids, contexts, policies,
 //! never plaintext, ciphertext or an attestation document.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+mod chain;
+mod head;
+mod log;
+mod verify;
 
 use adyton_verifier::attestation::Document;
+use adyton_verifier::key_policy::Principal;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -17,6 +17,9 @@ use time::format_description::well_known::Rfc3339;
 use super::call::{Call, Caller};
 use super::error::ApiError;
 use super::key::{KeyRecord, Millis};
+use super::{iam, sts};
+pub(super) use log::AuditLog;
+pub use verify::{AuditVerdict, verify_audit};
 
 /// Fields that may appear in `requestParameters`. Everything else is left out.
 const REPEATED: [&str; 39] = [
@@ -61,6 +64,27 @@ const REPEATED: [&str; 39] = [
     "WrappingKeySpec",
 ];
 
+/// How the names of operations begin that change something.
+const CHANGES: [&str; 17] = [
+    "Cancel",
+    "Connect",
+    "Create",
+    "Delete",
+    "Disable",
+    "Disconnect",
+    "Enable",
+    "Import",
+    "Put",
+    "Replicate",
+    "Retire",
+    "Revoke",
+    "Rotate",
+    "Schedule",
+    "Tag",
+    "Untag",
+    "Update",
+];
+
 /// What is known about a call so far.
 pub(super) struct Trail {
     pub(super) time: Millis,
@@ -71,8 +95,10 @@ pub(super) struct Trail {
     account: Option<String>,
     region: String,
     parameters: Value,
+    response: Value,
     resources: Vec<Value>,
     recipient: Option<Value>,
+    source_service: &'static str,
 }
 
 impl Trail {
@@ -87,30 +113,42 @@ impl Trail {
             account: None,
             region: region.to_owned(),
             parameters: Value::Null,
+            response: Value::Null,
             resources: Vec::new(),
             recipient: None,
+            source_service: if sts::is_query(&call.parts) {
+                "sts.amazonaws.com"
+            } else {
+                "kms.amazonaws.com"
+            },
         }
     }
 
     pub(super) fn caller(&mut self, caller: &Caller) {
-        let arn = caller.principal.arn();
-        let kind = match arn.split(':').nth(5) {
-            Some("root") => "Root",
-            Some(resource) if resource.starts_with("assumed-role/") => "AssumedRole",
-            Some(resource) if resource.starts_with("federated-user/") => "FederatedUser",
-            _ => "IAMUser",
-        };
-        self.identity = json!({
-            "type": kind,
-            "arn": arn,
-            "accountId": caller.account(),
-            "accessKeyId": caller.user.access_key_id,
-        });
-        if kind == "IAMUser" {
-            self.identity["userName"] = arn.rsplit('/').next().into();
-        }
+        self.identity = identity(caller);
         self.account = Some(caller.account().to_owned());
         self.region.clone_from(&caller.region);
+    }
+
+    /// What is asked of STS. A role of another account sees the caller's account, as in CloudTrail.
+    pub(super) fn assume_role(&mut self, role_arn: &str, parameters: Value) {
+        self.parameters = parameters;
+        let account = role_arn.split(':').nth(4).unwrap_or_default();
+        if self.account.as_deref() != Some(account) {
+            let (id, arn) = (self.identity["principalId"].take(), self.identity["arn"].take());
+            self.identity =
+                json!({"type": "AWSAccount", "principalId": id, "arn": arn, "accountId": self.account});
+            self.account = Some(account.to_owned());
+        }
+        self.resources.push(json!({"accountId": account, "type": "AWS::IAM::Role", "ARN": role_arn}));
+    }
+
+    /// The session that was given, without what would let a reader use it.
+    pub(super) fn assumed(&mut self, access_key_id: &str, session: &Principal, id: &str, expires: &str) {
+        self.response = json!({
+            "credentials": {"accessKeyId": access_key_id, "expiration": expires},
+            "assumedRoleUser": {"assumedRoleId": id, "arn": session.arn()},
+        });
     }
 
     /// Takes over the fields of a body that may be repeated.
@@ -154,24 +192,18 @@ impl Trail {
     }
 
     fn line(&self, operation: &str, error: Option<&ApiError>) -> Value {
-        let time = OffsetDateTime::from_unix_timestamp(i64::try_from(self.time / 1000).unwrap_or_default())
-            .ok()
-            .and_then(|time| time.format(&Rfc3339).ok());
-        let read_only =
-            !["Create", "Put", "Delete", "Enable", "Disable", "Schedule", "Cancel", "Update", "Tag", "Untag"]
-                .iter()
-                .any(|verb| operation.starts_with(verb));
+        let read_only = !CHANGES.iter().any(|verb| operation.starts_with(verb));
         let mut line = json!({
             "eventVersion": "1.11",
             "userIdentity": self.identity,
-            "eventTime": time,
-            "eventSource": "kms.amazonaws.com",
+            "eventTime": time_text(self.time),
+            "eventSource": self.source_service,
             "eventName": operation,
             "awsRegion": self.region,
             "sourceIPAddress": self.source,
             "userAgent": self.user_agent,
             "requestParameters": self.parameters,
-            "responseElements": null,
+            "responseElements": self.response,
             "requestID": self.request_id,
             "eventID": uuid::Uuid::new_v4().to_string(),
             "readOnly": read_only,
@@ -182,10 +214,16 @@ impl Trail {
             "eventCategory": "Management",
         });
         if let Some(error) = error {
-            // CloudTrail shortens this one name.
-            let code = if error.code == "AccessDeniedException" { "AccessDenied" } else { error.code };
+            let code = match (self.source_service, error.code) {
+                // CloudTrail shortens this one name.
+                (_, "AccessDeniedException") => "AccessDenied",
+                ("sts.amazonaws.com", _) => sts::code_of(error),
+                (_, code) => code,
+            };
             line["errorCode"] = code.into();
-            line["errorMessage"] = error.message.clone().into();
+            if let Some(text) = &error.message {
+                line["errorMessage"] = text.as_str().into();
+            }
         }
         if let Some(recipient) = &self.recipient {
             line["additionalEventData"] = json!({"recipient": recipient});
@@ -194,48 +232,57 @@ impl Trail {
     }
 }
 
-/// The file, opened once.
-pub(super) struct AuditLog {
-    file: Mutex<File>,
-}
-
-impl AuditLog {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-        end_torn_line(&mut file)?;
-        Ok(Self { file: Mutex::new(file) })
-    }
-
-    /// Writes one line. A full disk must not stop the service: the loss is logged.
-    pub(super) fn write(&self, trail: &Trail, operation: &str, error: Option<&ApiError>) {
-        let mut line = trail.line(operation, error).to_string();
-        line.push('\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            tracing::error!(%error, "a line of the audit log is lost");
-        }
-    }
-}
-
-/// A process killed while it wrote leaves half a line; the next one starts on its own.
-fn end_torn_line(file: &mut File) -> io::Result<()> {
-    if file.metadata()?.len() == 0 {
-        return Ok(());
-    }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
-}
-
 /// CloudTrail writes the names of fields with a small first letter.
 fn member(name: &str) -> String {
     let mut letters = name.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// `userIdentity` of somebody whose signature was right.
+fn identity(caller: &Caller) -> Value {
+    let arn = caller.principal.arn();
+    let mut identity = json!({
+        "principalId": iam::unique_id(&caller.principal),
+        "arn": arn,
+        "accountId": caller.account(),
+        "accessKeyId": caller.user.access_key_id,
+    });
+    match arn.split(':').nth(5).unwrap_or_default() {
+        "root" => identity["type"] = "Root".into(),
+        resource if resource.starts_with("assumed-role/") => {
+            identity["type"] = "AssumedRole".into();
+            identity["sessionContext"] = session_context(caller);
+        }
+        resource if resource.starts_with("federated-user/") => identity["type"] = "FederatedUser".into(),
+        resource => {
+            identity["type"] = "IAMUser".into();
+            identity["userName"] = resource.rsplit('/').next().into();
+        }
+    }
+    identity
+}
+
+/// Which role a session is of.
+fn session_context(caller: &Caller) -> Value {
+    let role = caller.principal.identity_arn();
+    let mut context = json!({
+        "sessionIssuer": {
+            "type": "Role",
+            "principalId": iam::id_of("AROA", role),
+            "arn": role,
+            "accountId": caller.account(),
+            "userName": role.rsplit('/').next(),
+        },
+        "attributes": {"mfaAuthenticated": "false"},
+    });
+    if let Some(session) = &caller.session {
+        context["attributes"]["creationDate"] = time_text(session.created).into();
+    }
+    context
+}
+
+/// A time as CloudTrail writes it.
+fn time_text(time: Millis) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp(i64::try_from(time / 1000).ok()?).ok()?;
+    time.format(&Rfc3339).ok()
 }

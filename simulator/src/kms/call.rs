@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::Instant;
 
 use adyton_verifier::key_policy::Principal;
 use http::HeaderMap;
@@ -16,13 +16,15 @@ use super::audit::Trail;
 use super::conditions;
 use super::decisions::{CallRecord, Judgement};
 use super::error::{Answer, ApiError};
-use super::faults::Mishap;
+use super::faults::{Fate, Mishap, is_change_of_access};
 use super::grants::Wanted;
 use super::input::Input;
-use super::key::Millis;
-use super::key_id::Place;
+use super::key::{KeyRecord, Millis};
+use super::key_id::{Names, Place};
 use super::operations::{self, Operation};
+use super::quota::{self, Counts, Group};
 use super::sigv4::{self, SignatureError};
+use super::sts;
 use super::user::User;
 use super::{KmsError, Service, millis};
 
@@ -35,10 +37,25 @@ pub(super) struct Call {
     pub(super) secure: bool,
 }
 
+impl Call {
+    /// The operation of KMS or the action of STS that it asks for.
+    pub(super) fn operation(&self) -> Option<&'static str> {
+        if sts::is_query(&self.parts) {
+            sts::action_of(&self.body)
+        } else {
+            Operation::of(&self.parts.headers).map(Operation::name)
+        }
+    }
+}
+
+const JSON: &str = "application/x-amz-json-1.1";
+const XML: &str = "text/xml";
+
 /// What goes out.
 pub(super) enum Outcome {
     Answer {
         status: u16,
+        kind: &'static str,
         body: Vec<u8>,
     },
     /// A fault: the connection ends here.
@@ -51,6 +68,8 @@ pub(super) struct Caller {
     pub(super) principal: Principal,
     /// The region that the request was signed for, and with that the one it is served in.
     pub(super) region: String,
+    /// The session of a role that the token holds.
+    pub(super) session: Option<sts::Session>,
 }
 
 impl Caller {
@@ -84,72 +103,129 @@ pub(super) struct Session<'a> {
     pub(super) judgements: &'a RefCell<Vec<Judgement>>,
     /// What the audit log will say.
     pub(super) trail: &'a mut Trail,
+    charged: Charged,
+}
+
+/// What a call has been counted against so far.
+enum Charged {
+    Fixed,
+    ByKeys(Vec<Group>),
+}
+
+impl Session<'_> {
+    /// Every operation tells each key that it has found, before it does anything with it: for the audit
+    /// log, and for the quota of the key's kind.
+    ///
+    /// # Errors
+    /// `ThrottlingException`.
+    pub(super) fn meets(&mut self, key: &KeyRecord) -> Answer<()> {
+        self.trail.key(key);
+        let group = quota::group_of(key.spec);
+        match &mut self.charged {
+            Charged::ByKeys(groups) if !groups.contains(&group) => {
+                groups.push(group);
+                self.service.charge(self.caller, group, self.now)
+            }
+            Charged::ByKeys(_) | Charged::Fixed => Ok(()),
+        }
+    }
+
+    /// A call that failed before its key was known counts as one with a symmetric key.
+    fn settle(&self) {
+        if matches!(&self.charged, Charged::ByKeys(groups) if groups.is_empty()) {
+            let _answered_already = self.service.charge(self.caller, quota::SYMMETRIC, self.now);
+        }
+    }
 }
 
 impl Service {
-    /// How long a fault holds the answer to this call back.
-    pub(super) fn delay(&self, call: &Call) -> Duration {
-        let name = Operation::of(&call.parts.headers).map_or("", Operation::name);
-        let faults = self.faults();
-        if faults.concerns(name) { Duration::from_millis(faults.latency_ms) } else { Duration::ZERO }
+    /// Takes what faults do to this call.
+    pub(super) fn fate(&self, call: &Call) -> Fate {
+        self.running().fate(call.operation().unwrap_or_default(), millis((self.clock)()))
     }
 
     /// Answers one call. Blocks: it reads and writes the database.
-    pub(super) fn answer(&self, call: &Call) -> Outcome {
-        let time = (self.clock)();
-        let mut trail = Trail::new(call, millis(time), &self.region);
+    pub(super) fn answer(&self, call: &Call, fate: Fate) -> Outcome {
+        let began = Instant::now();
         let mut caller = None;
         let judgements = RefCell::default();
-        let operation = Operation::of(&call.parts.headers);
-        let name = operation.map_or("", Operation::name);
-        let mishap = self.faults().strike(name, time);
-        let answer = match mishap {
+        let name = call.operation().unwrap_or_default();
+        let lost = fate.mishap == Some(Mishap::DropAfter);
+        let answer = match fate.mishap {
             Some(Mishap::Drop) => return Outcome::Hangup,
             Some(Mishap::Garbage) => {
-                return Outcome::Answer { status: 200, body: b"<html>\0not what was asked for".to_vec() };
+                let body = b"<html>\0not what was asked for".to_vec();
+                return Outcome::Answer { status: 200, kind: JSON, body };
             }
-            Some(Mishap::Fail) => Err(ApiError::internal()),
-            Some(Mishap::Throttle) => Err(ApiError::throttled()),
-            None => operation
-                .ok_or_else(|| ApiError::silent("UnknownOperationException"))
-                .and_then(|operation| self.perform(operation, call, &mut caller, &judgements, &mut trail)),
+            Some(Mishap::Refuse(error)) => Err(error),
+            Some(Mishap::DropAfter) | None => Ok(()),
         };
-        self.audit.write(&trail, name, answer.as_ref().err());
-        let error = answer.as_ref().err();
+        let mut trail = Trail::new(call, millis((self.clock)()), &self.region);
+        let (error, outcome) = if sts::is_query(&call.parts) {
+            let answer = answer.and_then(|()| self.sts(call, &mut caller, &mut trail));
+            let (status, body) = sts::encode(call, name, &answer);
+            (answer.err(), Outcome::Answer { status, kind: XML, body })
+        } else {
+            let answer =
+                answer.and_then(|()| self.kms(call, fate.stale, &mut caller, &judgements, &mut trail));
+            let (status, body) = match &answer {
+                Ok(body) => (200, body),
+                Err(error) => (error.status, &error.body()),
+            };
+            // A `Value` with string keys always has an encoding.
+            let body = serde_json::to_vec(body).unwrap_or_default();
+            (answer.err(), Outcome::Answer { status, kind: JSON, body })
+        };
+        self.audit.write(&trail, name, error.as_ref());
         self.decisions.write(&CallRecord {
             request_id: call.request_id.clone(),
             operation: name.to_owned(),
             time_unix_ms: trail.time,
             caller: caller.as_ref().map(|caller| caller.principal.arn().to_owned()),
             region: caller.as_ref().map(|caller| caller.region.clone()),
-            error_code: error.map(|error| error.code.to_owned()),
-            error_message: error.and_then(|error| error.message.clone()),
+            error_code: error.as_ref().map(|error| error.code.to_owned()),
+            error_message: error.as_ref().and_then(|error| error.message.clone()),
             judgements: judgements.take(),
         });
-        let (status, body) = match answer {
-            Ok(body) => (200, body),
-            Err(error) => (error.status, error.body()),
-        };
-        // A `Value` with string keys always has an encoding.
-        Outcome::Answer { status, body: serde_json::to_vec(&body).unwrap_or_default() }
+        self.metrics.count(name, error.as_ref().map(|error| error.code), began.elapsed());
+        if lost { Outcome::Hangup } else { outcome }
+    }
+
+    fn kms(
+        &self,
+        call: &Call,
+        stale: Option<Millis>,
+        known: &mut Option<Caller>,
+        judgements: &RefCell<Vec<Judgement>>,
+        trail: &mut Trail,
+    ) -> Answer<Value> {
+        let operation = Operation::of(&call.parts.headers);
+        let operation = operation.ok_or_else(|| ApiError::silent("UnknownOperationException"))?;
+        self.perform(operation, call, stale, known, judgements, trail)
     }
 
     fn perform(
         &self,
         operation: Operation,
         call: &Call,
+        stale: Option<Millis>,
         known: &mut Option<Caller>,
         judgements: &RefCell<Vec<Judgement>>,
         trail: &mut Trail,
     ) -> Answer<Value> {
-        let caller = &*known.insert(self.authenticate(call)?);
+        let caller = &*known.insert(self.authenticate(call, "kms")?);
         trail.caller(caller);
-        if operation.is_cryptographic() && !self.throttle.admit(caller.account(), trail.time) {
-            return Err(ApiError::throttled());
+        let input = Input::parse(&call.body);
+        let pair_spec = input.as_ref().ok().and_then(|input| input.peek("KeyPairSpec")?.as_str());
+        let counts = quota::counts(operation.name(), pair_spec);
+        if let Counts::Against(group) = counts {
+            self.charge(caller, group, trail.time)?;
         }
-        let input = Input::parse(&call.body)?;
+        let input = input?;
         trail.parameters(&call.body);
-        let faults = self.faults().clone();
+        let before =
+            stale.and_then(|time| Some((time, self.access_before(operation, caller, &input, trail.time)?)));
+        let faults = self.running().faults().clone();
         let faults = if faults.concerns(operation.name()) { faults } else { super::Faults::default() };
         let mut session = Session {
             service: self,
@@ -165,24 +241,73 @@ impl Service {
             wanted_grant: None,
             judgements,
             trail,
+            charged: match counts {
+                Counts::Against(_) => Charged::Fixed,
+                Counts::AgainstTheKeysGroup => Charged::ByKeys(Vec::new()),
+            },
         };
-        operations::run(operation, &mut session, input)
+        let answer = operations::run(operation, &mut session, input);
+        session.settle();
+        if let (Ok(_), Some((time, key))) = (&answer, before) {
+            let until = trail.time.saturating_add(time);
+            self.stale.keep_policy(&key.arn, key.policy, trail.time, until);
+        }
+        answer
     }
 
-    /// Who signed the call.
-    fn authenticate(&self, call: &Call) -> Answer<Caller> {
-        let lookup = |id: &str| match self.store.user(id) {
-            Ok(user) => user.map(|user| user.credential()),
-            Err(error) => {
+    /// The key whose access the call is about to change, as it is seen before.
+    fn access_before(
+        &self,
+        operation: Operation,
+        caller: &Caller,
+        input: &Input,
+        now: Millis,
+    ) -> Option<KeyRecord> {
+        let name = input.peek("KeyId")?.as_str().filter(|_| is_change_of_access(operation.name()))?;
+        // A name that leads nowhere is refused by the operation itself.
+        self.find_key(name, Names::KeysOnly, caller.place(), now).ok().map(|named| named.key)
+    }
+
+    fn charge(&self, caller: &Caller, group: Group, now: Millis) -> Answer<()> {
+        if self.throttle.admit(caller.account(), &caller.region, group, now) {
+            Ok(())
+        } else {
+            Err(ApiError::throttled())
+        }
+    }
+
+    /// Who signed the call for this service.
+    pub(super) fn authenticate(&self, call: &Call, service: &str) -> Answer<Caller> {
+        let token = call.parts.headers.get(sigv4::TOKEN).and_then(|token| token.to_str().ok());
+        let lookup = |id: &str| {
+            let user = self.store.user(id).unwrap_or_else(|error| {
                 let _logged = ApiError::from(error);
                 None
+            });
+            match (user, token) {
+                (Some(user), _) => Some(user.credential()),
+                (None, Some(token)) => Some(self.session(id, token)?.credential(token)),
+                (None, None) => None,
             }
         };
-        let signed = sigv4::verify(&call.parts, &call.body, lookup, "kms", (self.clock)())?;
+        let signed = sigv4::verify(&call.parts, &call.body, lookup, service, (self.clock)())?;
         signed.require_region(host_region(&call.parts.headers).unwrap_or(&signed.region))?;
-        let user = self.store.user(&signed.access_key_id)?.ok_or(SignatureError::UnrecognizedClient)?;
-        let principal = Principal::parse(&user.principal_arn).map_err(|_| ApiError::internal())?;
-        Ok(Caller { user, principal, region: signed.region })
+        let region = signed.region;
+        if let Some(user) = self.store.user(&signed.access_key_id)? {
+            let principal = Principal::parse(&user.principal_arn).map_err(|_| ApiError::internal())?;
+            return Ok(Caller { user, principal, region, session: None });
+        }
+        let session = token.and_then(|token| self.session(&signed.access_key_id, token));
+        let session = session.ok_or(SignatureError::UnrecognizedClient)?;
+        // A role that is gone takes its sessions along.
+        let role = self.store.role(&session.role_arn)?.ok_or(SignatureError::UnrecognizedClient)?;
+        let principal = Principal::assumed(&role.arn, &session.name).map_err(|_| ApiError::internal())?;
+        let user = session.user(principal.arn(), role.administrator);
+        Ok(Caller { user, principal, region, session: Some(session) })
+    }
+
+    fn session(&self, access_key_id: &str, token: &str) -> Option<sts::Session> {
+        sts::Session::open(access_key_id, token, |identity, sealed| self.store.open_sealed(identity, sealed))
     }
 }
 

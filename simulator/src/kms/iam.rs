@@ -138,7 +138,8 @@ pub(super) fn unique_id(principal: &Principal) -> String {
     }
 }
 
-fn id_of(prefix: &str, arn: &str) -> String {
+/// Four letters for the kind and seventeen from the ARN.
+pub(super) fn id_of(prefix: &str, arn: &str) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, arn.as_bytes());
     let letters = digest.as_ref().iter().take(17).map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));

@@ -73,6 +73,7 @@ impl Service {
             return Ok(None);
         }
         self.look_at_store(&mut key)?;
+        self.stale.show(&mut key, now);
         Ok(Some(key))
     }
 }

@@ -11,6 +11,7 @@
 //! condition sees comes from the connection, the verified signature or the verified document;
 //! `kms:ViaService` is always absent, because no AWS service calls on anybody's behalf.
 
+mod admin;
 mod asymmetric;
 mod audit;
 mod authorize;
@@ -32,40 +33,50 @@ mod key_id;
 mod key_store;
 mod master;
 mod material;
+mod metrics;
 mod operations;
+mod quota;
 mod recipient;
 mod server;
 pub mod sigv4;
 mod spec;
+mod stale;
 mod store;
-mod throttle;
+mod sts;
 mod tls;
 mod user;
 
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use adyton_verifier::attestation::TrustAnchor;
 use adyton_verifier::key_policy::PrincipalError;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+pub use audit::{AuditVerdict, verify_audit};
 pub use cms::{CmsForm, KeyEncryption};
 pub use decisions::{By, CallRecord, Judgement, Traced, Unmet, Which, find_call};
-pub use faults::Faults;
+pub use faults::{Faults, Rule, RuleError};
 pub use iam::IdentityPolicyRecord;
-pub use throttle::Quota;
+pub use quota::{Quota, QuotaError, Quotas};
+pub use sts::{Role, RoleError};
 pub use user::User;
 
 use audit::AuditLog;
 use decisions::Decisions;
+use faults::Running;
 use hsm::Clusters;
 use key::Millis;
+use master::RootKey;
+use metrics::Metrics;
+use quota::Throttle;
+use stale::Stale;
 use store::Store;
-use throttle::Throttle;
 
 /// Where the service reads the time.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -88,8 +99,11 @@ pub struct KmsConfig {
     /// The file that names the HSM clusters of custom key stores; `hsm.toml` in the state folder if
     /// not given and there.
     pub hsm: Option<PathBuf>,
-    /// How many cryptographic operations an account may ask for.
+    /// How many symmetric cryptographic operations an account may ask for, unless `quotas` says.
     pub quota: Quota,
+    /// How many calls of each kind an account may ask for; if not given, what `quota.toml` in the state
+    /// folder says, else [`Quotas::relaxed`] with `quota`.
+    pub quotas: Option<Quotas>,
     /// The encoding of `CiphertextForRecipient`.
     pub cms_form: CmsForm,
     /// Names for the server's certificate besides `localhost`, `127.0.0.1`, `::1` and `kms.REGION.localhost`.
@@ -99,6 +113,8 @@ pub struct KmsConfig {
     /// Whether `PUT /_adyton/iam/PRINCIPAL/NAME` and its like are answered, on loopback connections
     /// only. Off by default.
     pub iam_endpoint: bool,
+    /// Whether `POST /_adyton/reset` is answered, on loopback connections only. Off by default.
+    pub admin_endpoint: bool,
 }
 
 impl KmsConfig {
@@ -112,10 +128,12 @@ impl KmsConfig {
             clock: Arc::new(SystemTime::now),
             hsm: None,
             quota: Quota::default(),
+            quotas: None,
             cms_form: CmsForm::default(),
             server_names: Vec::new(),
             faults_endpoint: false,
             iam_endpoint: false,
+            admin_endpoint: false,
         }
     }
 }
@@ -161,6 +179,14 @@ pub enum KmsError {
     /// TLS could not be set up.
     #[error("could not set up TLS")]
     Tls(#[from] rustls::Error),
+    /// The figures of the request quotas.
+    #[error("{}", path.display())]
+    Quota {
+        /// The file that is wrong.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: QuotaError,
+    },
     /// Account or region cannot be part of an ARN.
     #[error("the {0} of the local KMS is malformed")]
     Identity(&'static str),
@@ -181,6 +207,9 @@ pub enum KmsError {
         /// In IAM's words.
         message: String,
     },
+    /// A role that cannot be one.
+    #[error("not a role")]
+    Role(#[from] RoleError),
     /// A key vanished between two steps.
     #[error("the key is gone")]
     Gone,
@@ -219,8 +248,10 @@ pub enum Transport {
 pub struct KmsServer {
     service: Arc<Service>,
     tls: Arc<tls::Identity>,
+    permits: Arc<Semaphore>,
     faults_endpoint: bool,
     iam_endpoint: bool,
+    admin_endpoint: bool,
 }
 
 impl KmsServer {
@@ -238,10 +269,12 @@ impl KmsServer {
             clock,
             hsm,
             quota,
+            quotas,
             cms_form,
             server_names,
             faults_endpoint,
             iam_endpoint,
+            admin_endpoint,
         } = config;
         if account.len() != 12 || !account.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(KmsError::Identity("account"));
@@ -252,9 +285,15 @@ impl KmsServer {
             return Err(KmsError::Identity("region"));
         }
         make_folder(&state_dir)?;
+        let quotas = match quotas {
+            Some(quotas) => quotas,
+            None => quotas_of(&state_dir.join("quota.toml"), quota)?,
+        };
         let store = Store::open(&state_dir)?;
         let clusters = Clusters::open(hsm.as_deref(), &state_dir)?;
         let tls = tls::Identity::open(&state_dir, &region, &server_names)?;
+        let root = RootKey::open(&state_dir.join("root.key"), false)?;
+        let audit = AuditLog::open(&state_dir.join("audit.ndjson"), root, millis(clock()))?;
         let service = Service {
             account,
             region,
@@ -263,13 +302,22 @@ impl KmsServer {
             cms_form,
             clusters,
             store,
-            throttle: Throttle::new(quota),
-            audit: AuditLog::open(&state_dir.join("audit.ndjson"))?,
+            throttle: Throttle::new(quotas),
+            audit,
+            metrics: Metrics::default(),
             decisions: Decisions::open(&state_dir)?,
             faults: Mutex::default(),
+            stale: Stale::default(),
         };
         service.start()?;
-        Ok(Self { service: Arc::new(service), tls: Arc::new(tls), faults_endpoint, iam_endpoint })
+        Ok(Self {
+            service: Arc::new(service),
+            tls: Arc::new(tls),
+            permits: Arc::new(Semaphore::new(server::MAX_CONNECTIONS)),
+            faults_endpoint,
+            iam_endpoint,
+            admin_endpoint,
+        })
     }
 
     /// Serves connections until `shutdown` resolves, then lets calls under way finish.
@@ -326,14 +374,57 @@ impl KmsServer {
         self.service.store.users()
     }
 
+    /// Adds a role, or replaces the one with the same ARN. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`KmsError`] if the role cannot be one or the database fails.
+    pub fn add_role(&self, role: &Role) -> Result<(), KmsError> {
+        role.check()?;
+        self.service.store.put_role(role)
+    }
+
+    /// Removes a role, and with it all its sessions; `false` if there was none.
+    ///
+    /// # Errors
+    /// [`KmsError`] if the database fails.
+    pub fn remove_role(&self, arn: &str) -> Result<bool, KmsError> {
+        self.service.store.remove_role(arn)
+    }
+
+    /// All roles.
+    ///
+    /// # Errors
+    /// [`KmsError`] if the database fails.
+    pub fn roles(&self) -> Result<Vec<Role>, KmsError> {
+        self.service.store.roles()
+    }
+
+    /// Removes all keys with their aliases and grants, ends all faults and fills all quotas. Users and
+    /// roles, certificates and the audit log stay.
+    ///
+    /// # Errors
+    /// [`KmsError`] if the database fails; then nothing is removed.
+    pub fn reset(&self) -> Result<(), KmsError> {
+        self.service.store.reset()?;
+        self.set_faults(Faults::default());
+        self.service.stale.clear();
+        self.service.throttle.fill();
+        Ok(())
+    }
+
+    fn connections(&self) -> usize {
+        server::MAX_CONNECTIONS.saturating_sub(self.permits.available_permits())
+    }
+
     /// Sets what goes wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
-        *self.service.faults() = faults;
+        let now = millis((self.service.clock)());
+        *self.service.running() = Running::start(faults, now);
     }
 
     /// What goes wrong now; counters have run down.
     pub fn faults(&self) -> Faults {
-        self.service.faults().clone()
+        self.service.running().faults().clone()
     }
 }
 
@@ -358,7 +449,9 @@ struct Service {
     throttle: Throttle,
     audit: AuditLog,
     decisions: Decisions,
-    faults: Mutex<Faults>,
+    metrics: Metrics,
+    faults: Mutex<Running>,
+    stale: Stale,
 }
 
 impl Service {
@@ -384,8 +477,8 @@ impl Service {
         format!("arn:aws:iam::{}:user/administrator", self.account)
     }
 
-    fn faults(&self) -> MutexGuard<'_, Faults> {
-        // Every change is one assignment.
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // A panic leaves counters that are each whole.
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -394,7 +487,15 @@ fn millis(time: SystemTime) -> Millis {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn make_folder(path: &std::path::Path) -> io::Result<()> {
+fn quotas_of(path: &Path, symmetric: Quota) -> Result<Quotas, KmsError> {
+    if !path.try_exists()? {
+        return Ok(Quotas::relaxed().with_symmetric(symmetric));
+    }
+    Quotas::parse(&fs_err::read_to_string(path)?)
+        .map_err(|source| KmsError::Quota { path: path.to_owned(), source })
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)

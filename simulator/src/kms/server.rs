@@ -15,7 +15,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -24,11 +23,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::call::{Call, Outcome};
-use super::iam_endpoint;
-use super::{Faults, KmsServer, Transport};
+use super::{KmsServer, Transport, admin};
 
 /// Most connections at once; further ones wait. 256 × 512 KiB of body = 128 MiB at worst.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 256;
 /// Longest body, in bytes: the longest attestation document of the API's model in base64
 /// (342 KiB) and room for the rest.
 const MAX_BODY_BYTES: usize = 512 * 1024;
@@ -54,7 +52,7 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     listener.local_addr()?;
     let acceptor = (transport == Transport::Tls).then(|| TlsAcceptor::from(server.tls.server()));
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::clone(&server.permits);
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -148,72 +146,42 @@ async fn respond(
         Err(_) => return Ok(plain(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")),
     };
     if parts.uri.path().starts_with("/_adyton/") {
-        return Ok(administer(&server, &parts, &body, peer));
+        let answered = tokio::task::spawn_blocking(move || admin::answer(&server, &parts, &body, peer)).await;
+        return Ok(match answered {
+            Ok((status, kind, text)) => typed(status, kind, text),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the request failed"),
+        });
     }
     if parts.method != Method::POST || parts.uri.path() != "/" {
         return Ok(plain(StatusCode::NOT_FOUND, "POST / is all there is"));
     }
     let call = Call { request_id: request_id.clone(), parts, body, peer, secure };
     let service = Arc::clone(&server.service);
-    tokio::time::sleep(service.delay(&call)).await;
-    let answered = tokio::task::spawn_blocking(move || service.answer(&call)).await;
-    let (status, body) = match answered {
-        Ok(Outcome::Answer { status, body }) => (status, body),
+    let fate = service.fate(&call);
+    tokio::time::sleep(fate.delay).await;
+    let answered = tokio::task::spawn_blocking(move || service.answer(&call, fate)).await;
+    let (status, kind, body) = match answered {
+        Ok(Outcome::Answer { status, kind, body }) => (status, kind, body),
         Ok(Outcome::Hangup) => return Err(Hangup),
         // A panic ends one call, not the service.
-        Err(_) => (500, br#"{"__type":"KMSInternalException"}"#.to_vec()),
+        Err(_) => (500, "application/x-amz-json-1.1", br#"{"__type":"KMSInternalException"}"#.to_vec()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-amz-json-1.1"));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     if let Ok(id) = request_id.parse() {
         response.headers_mut().insert("x-amzn-requestid", id);
     }
     Ok(response)
 }
 
-/// What is not AWS: health, and faults where they are enabled.
-fn administer(
-    server: &KmsServer,
-    parts: &http::request::Parts,
-    body: &[u8],
-    peer: SocketAddr,
-) -> Response<Full<Bytes>> {
-    match (&parts.method, parts.uri.path()) {
-        (&Method::GET, "/_adyton/health") => {
-            let service = &server.service;
-            let health = json!({"status": "ok", "account": service.account, "region": service.region});
-            plain(StatusCode::OK, health.to_string())
-        }
-        (&Method::POST, "/_adyton/faults") if server.faults_endpoint && peer.ip().is_loopback() => {
-            match serde_json::from_slice::<Faults>(body) {
-                Ok(faults) => {
-                    server.set_faults(faults);
-                    plain(StatusCode::OK, "{}")
-                }
-                Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
-            }
-        }
-        (&Method::GET, "/_adyton/faults") if server.faults_endpoint && peer.ip().is_loopback() => {
-            plain(StatusCode::OK, serde_json::to_string(&server.faults()).unwrap_or_default())
-        }
-        (method, path) if server.iam_endpoint && peer.ip().is_loopback() => {
-            match path.strip_prefix(iam_endpoint::PREFIX) {
-                Some(rest) => {
-                    let (status, text) = iam_endpoint::answer(server, method, rest, body);
-                    plain(status, text)
-                }
-                None => plain(StatusCode::NOT_FOUND, "there is nothing here"),
-            }
-        }
-        _ => plain(StatusCode::NOT_FOUND, "there is nothing here"),
-    }
+fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", text.to_owned())
 }
 
-fn plain(status: StatusCode, text: impl Into<String>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text.into())));
+fn typed(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
 }

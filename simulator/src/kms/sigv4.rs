@@ -27,7 +27,7 @@ const TERMINATOR: &str = "aws4_request";
 /// How far the clocks may differ; KMS says "5 min." in its own errors.
 const SKEW: Duration = Duration::from_mins(5);
 /// Where the session token of temporary credentials is.
-const TOKEN: &str = "x-amz-security-token";
+pub(super) const TOKEN: &str = "x-amz-security-token";
 
 /// What belongs to an access key.
 #[derive(Clone)]

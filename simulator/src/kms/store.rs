@@ -6,6 +6,7 @@
 
 mod authority;
 mod key_stores;
+mod whole;
 
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use super::KmsError;
 use super::key::{AliasRecord, KeyRecord};
 use super::master::RootKey;
 use super::material::{Held, MaterialId, MaterialRecord, Secret};
+use super::sts::Role;
 use super::user::{SealedUser, User};
 
 /// Key ARN to [`KeyRecord`]. ARNs begin with region and account, so a range holds the keys of both.
@@ -31,6 +33,8 @@ const NAMES: MultimapTableDefinition<&str, &str> = MultimapTableDefinition::new(
 const MATERIALS: TableDefinition<&str, &str> = TableDefinition::new("materials");
 /// Access key id to [`SealedUser`].
 const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
+/// Role ARN to [`Role`].
+const ROLES: TableDefinition<&str, &[u8]> = TableDefinition::new("roles");
 /// Facts about the database itself.
 const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
@@ -57,14 +61,7 @@ impl Store {
     /// Makes the tables, so that readers find them, and refuses another format.
     fn prepare(&self) -> Result<(), KmsError> {
         self.change(|transaction| {
-            transaction.open_table(KEYS)?;
-            transaction.open_table(ALIASES)?;
-            transaction.open_multimap_table(NAMES)?;
-            transaction.open_table(MATERIALS)?;
-            transaction.open_table(USERS)?;
-            transaction.open_table(key_stores::KEY_STORES)?;
-            transaction.open_table(key_stores::LOOSE)?;
-            authority::prepare(transaction)?;
+            make_tables(transaction)?;
             let mut meta = transaction.open_table(META)?;
             let found = meta.get("format")?.map(|format| format.value().to_owned());
             match found.as_deref() {
@@ -130,6 +127,10 @@ impl Store {
     /// The keys of an account in a region, by ARN.
     pub(super) fn keys_in(&self, region: &str, account: &str) -> Result<Vec<KeyRecord>, KmsError> {
         self.records(KEYS, &format!("arn:aws:kms:{region}:{account}:"))
+    }
+
+    pub(super) fn count_keys(&self) -> Result<u64, KmsError> {
+        Ok(self.database.begin_read()?.open_table(KEYS)?.len()?)
     }
 
     /// The ARN of the key that has this material in this region.
@@ -262,9 +263,53 @@ impl Store {
         self.change(|transaction| Ok(transaction.open_table(USERS)?.remove(access_key_id)?.is_some()))
     }
 
+    // Roles and sessions.
+
+    pub(super) fn role(&self, arn: &str) -> Result<Option<Role>, KmsError> {
+        self.record(ROLES, arn)
+    }
+
+    pub(super) fn roles(&self) -> Result<Vec<Role>, KmsError> {
+        self.records(ROLES, "")
+    }
+
+    /// Adds a role, or replaces the one with the same ARN.
+    pub(super) fn put_role(&self, role: &Role) -> Result<(), KmsError> {
+        self.change(|transaction| {
+            transaction.open_table(ROLES)?.insert(role.arn.as_str(), write(role)?.as_slice())?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn remove_role(&self, arn: &str) -> Result<bool, KmsError> {
+        self.change(|transaction| Ok(transaction.open_table(ROLES)?.remove(arn)?.is_some()))
+    }
+
+    /// Seals what leaves the database under the root key.
+    pub(super) fn seal(&self, identity: &str, plain: &[u8]) -> Option<Vec<u8>> {
+        self.root.seal(identity, plain)
+    }
+
+    pub(super) fn open_sealed(&self, identity: &str, sealed: &[u8]) -> Option<Secret> {
+        self.root.open_sealed(identity, sealed)
+    }
+
     fn unseal(&self, sealed: SealedUser) -> Result<User, KmsError> {
         sealed.open(|identity, bytes| self.root.open_sealed(identity, bytes)).ok_or(KmsError::Sealed)
     }
+}
+
+/// Makes what is missing, so that readers find it.
+fn make_tables(transaction: &redb::WriteTransaction) -> Result<(), KmsError> {
+    transaction.open_table(KEYS)?;
+    transaction.open_table(ALIASES)?;
+    transaction.open_multimap_table(NAMES)?;
+    transaction.open_table(MATERIALS)?;
+    transaction.open_table(USERS)?;
+    transaction.open_table(ROLES)?;
+    transaction.open_table(key_stores::KEY_STORES)?;
+    transaction.open_table(key_stores::LOOSE)?;
+    authority::prepare(transaction)
 }
 
 /// One key inside a transaction.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::harness::{EnclaveKey, Kms, attest, recipient, refusal};
-use adyton_simulator::kms::{Faults, Quota};
+use adyton_simulator::kms::Faults;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
@@ -88,25 +88,4 @@ async fn can_throttle_until_a_time() {
     assert_eq!(refusal(client.describe_key().key_id(&key).send().await).0, "ThrottlingException");
     *now.lock().unwrap() += Duration::from_secs(10);
     client.describe_key().key_id(&key).send().await.unwrap();
-}
-
-#[tokio::test]
-async fn an_account_over_its_quota_is_throttled_until_time_passes() {
-    let now = Arc::new(Mutex::new(SystemTime::now()));
-    let clock = Arc::clone(&now);
-    let kms = Kms::start_with(move |config| {
-        config.clock = Arc::new(move || *clock.lock().unwrap());
-        config.quota = Quota { per_second: 1, burst: 2 };
-    })
-    .await;
-    let (client, key) = with_key(&kms).await;
-    let encrypt = || client.encrypt().key_id(&key).plaintext(Blob::new("x")).send();
-    encrypt().await.unwrap();
-    encrypt().await.unwrap();
-    assert_eq!(refusal(encrypt().await), ("ThrottlingException".into(), Some(THROTTLED.into())));
-    // Only cryptography counts.
-    client.describe_key().key_id(&key).send().await.unwrap();
-    *now.lock().unwrap() += Duration::from_secs(1);
-    encrypt().await.unwrap();
-    assert_eq!(refusal(encrypt().await).0, "ThrottlingException");
 }

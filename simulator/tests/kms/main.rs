@@ -19,4 +19,5 @@ mod openssl;
 mod persistence;
 mod policy;
 mod protocol;
+mod quota;
 mod recipient;

@@ -111,19 +111,14 @@ impl Operation {
         self.0
     }
 
-    /// Whether it counts against the quota that the symmetric cryptographic operations share.
-    pub(super) fn is_cryptographic(self) -> bool {
-        matches!(
-            self.0,
-            "Decrypt"
-                | "Encrypt"
-                | "GenerateDataKey"
-                | "GenerateDataKeyWithoutPlaintext"
-                | "GenerateMac"
-                | "GenerateRandom"
-                | "ReEncrypt"
-                | "VerifyMac"
-        )
+    /// Whether there is an operation of this name, in KMS or in the part of STS that is here.
+    pub(super) fn exists(name: &str) -> bool {
+        KNOWN.binary_search(&name).is_ok() || super::sts::ACTIONS.contains(&name)
+    }
+
+    #[cfg(test)]
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        KNOWN.into_iter().map(Self)
     }
 }
 
@@ -185,7 +180,7 @@ impl Session<'_> {
     fn named_key(&mut self, name: &str, names: Names) -> Answer<super::key::KeyRecord> {
         let Named { key, alias } = self.service.find_key(name, names, self.caller.place(), self.now)?;
         self.request_alias = alias;
-        self.trail.key(&key);
+        self.meets(&key)?;
         Ok(key)
     }
 

@@ -71,7 +71,7 @@ impl Source {
         match (name, owner) {
             (None, None) => Err(ApiError::invalid_ciphertext()),
             (None, Some(owner)) => {
-                session.trail.key(&owner);
+                session.meets(&owner)?;
                 Ok(Self { key: owner, fit: Ok(()) })
             }
             (Some(name), owner) => {
