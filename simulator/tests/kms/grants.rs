@@ -1,13 +1,16 @@
 //! Grants: made, used, bound, passed on, listed, retired, revoked.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use aws_sdk_kms::Client;
 use aws_sdk_kms::operation::create_grant::builders::CreateGrantFluentBuilder;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{GrantConstraints, GrantOperation, KeySpec, KeyUsageType};
 use serde_json::json;
 
-use crate::harness::{Kms, refusal, refused};
-use adyton_simulator::kms::{Faults, IdentityPolicyRecord, User};
+use crate::harness::{Kms, config, refusal, refused};
+use adyton_simulator::kms::{Faults, IdentityPolicyRecord, KmsServer, Transport, User};
 
 const ALICE: &str = "arn:aws:iam::111122223333:user/alice";
 const BOB: &str = "arn:aws:iam::111122223333:user/bob";
@@ -403,4 +406,32 @@ async fn grants_survive_a_restart() {
     assert_eq!(scene.encrypt(&scene.kms.client(&user), &[]).await, Ok(()));
     scene.administrator.retire_grant().set_grant_token(made.grant_token).send().await.unwrap();
     assert_eq!(scene.listed().await.len(), 0);
+}
+
+#[tokio::test]
+async fn grants_go_with_their_key() {
+    let scene = Scene::new().await;
+    let grant = scene.grant(ALICE, &[GrantOperation::Encrypt]).retiring_principal(BOB).send().await.unwrap();
+    let admin = &scene.administrator;
+    admin.schedule_key_deletion().key_id(&scene.key).pending_window_in_days(7).send().await.unwrap();
+    // Until then they are listed and can be retired, and no new ones are made.
+    assert_eq!(scene.listed().await, [grant.grant_id().unwrap()]);
+    let more = scene.grant(ALICE, &[GrantOperation::Encrypt]).send().await;
+    let pending = format!("{} is pending deletion.", scene.key);
+    assert_eq!(refusal(more), refused("KMSInvalidStateException", &pending));
+    let retirable = || admin.list_retirable_grants().retiring_principal(BOB).send();
+    assert_eq!(retirable().await.unwrap().grants().len(), 1);
+
+    // A start after the window's end removes both for good.
+    let folder = scene.kms.stop().await;
+    let later = SystemTime::now() + Duration::from_hours(7 * 24) + Duration::from_mins(1);
+    let mut again = config(folder.path());
+    again.clock = Arc::new(move || later);
+    drop(KmsServer::open(again).unwrap());
+    let again = config(folder.path());
+    let kms = Kms::serve(folder, again, Transport::Tls).await;
+    let admin = kms.administrator();
+    assert!(admin.list_retirable_grants().retiring_principal(BOB).send().await.unwrap().grants().is_empty());
+    let retire = admin.retire_grant().set_grant_token(grant.grant_token).send().await;
+    assert_eq!(refusal(retire).0, "InvalidGrantTokenException");
 }

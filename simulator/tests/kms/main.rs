@@ -5,6 +5,7 @@
 mod accounts;
 mod asymmetric;
 mod audit;
+mod command;
 mod crypto;
 mod data_key_pair;
 mod derive;

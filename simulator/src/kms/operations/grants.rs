@@ -106,11 +106,13 @@ pub(super) fn list_retirable(session: &mut Session<'_>, mut input: Input) -> Ans
     let retiring = retiring.map(Named::checked).transpose()?;
     session.authorize_by_identity("ListRetirableGrants", None)?;
     let grants = session.service.store.grants_in(session.region, session.caller.account())?;
-    let entries = grants
-        .iter()
-        .filter(|grant| grant.retiring == retiring)
-        .map(|grant| (grant.sort_key(), grant.entry()))
-        .collect();
+    let mut entries = Vec::new();
+    for grant in grants.iter().filter(|grant| grant.retiring == retiring) {
+        // Those of a key whose window is over are gone with it.
+        if session.service.key(&grant.key_arn, session.now)?.is_some() {
+            entries.push((grant.sort_key(), grant.entry()));
+        }
+    }
     Ok(page.cut("Grants", entries))
 }
 
