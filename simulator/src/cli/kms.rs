@@ -1,7 +1,7 @@
 //! `adyton-sim kms`: the local KMS as a process of its own, and its users.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -55,6 +55,9 @@ struct ServeArgs {
     /// Let `PUT /_adyton/iam/PRINCIPAL/NAME` set identity policies.
     #[arg(long)]
     iam: bool,
+    /// The HSM clusters of custom key stores; otherwise `hsm.toml` in the KMS state folder, if there.
+    #[arg(long, value_name = "FILE")]
+    hsm: Option<PathBuf>,
     /// Stop when standard input ends.
     #[arg(long, hide = true)]
     part: bool,
@@ -62,14 +65,14 @@ struct ServeArgs {
 
 /// Opens the local KMS of a state folder, trusting documents of its simulated NSM.
 pub(crate) fn open(state: &StateDir, faults: bool) -> Result<KmsServer> {
-    open_with(state, faults, false)
+    open_with(state, |config| config.faults_endpoint = faults)
 }
 
-fn open_with(state: &StateDir, faults: bool, iam: bool) -> Result<KmsServer> {
+fn open_with(state: &StateDir, adjust: impl FnOnce(&mut KmsConfig)) -> Result<KmsServer> {
     let root = SimulatedRoot::open(state.path(), SystemTime::now())?;
     let anchor = TrustAnchor::from_pem(root.pem()).context("the simulated NSM's root")?;
-    let config =
-        KmsConfig { faults_endpoint: faults, iam_endpoint: iam, ..KmsConfig::new(state.kms(), anchor) };
+    let mut config = KmsConfig::new(state.kms(), anchor);
+    adjust(&mut config);
     Ok(KmsServer::open(config)?)
 }
 
@@ -84,9 +87,13 @@ pub(super) async fn run(folder: &Path, arguments: KmsArgs, json: bool) -> Result
 }
 
 async fn serve(folder: &Path, arguments: ServeArgs) -> Result<ExitCode> {
-    let ServeArgs { port, faults, iam, part } = arguments;
+    let ServeArgs { port, faults, iam, hsm, part } = arguments;
     let state = StateDir::open(folder)?;
-    let server = open_with(&state, faults, iam)?;
+    let server = open_with(&state, |config| {
+        config.faults_endpoint = faults;
+        config.iam_endpoint = iam;
+        config.hsm = hsm;
+    })?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let port = listener.local_addr()?.port();

@@ -98,7 +98,7 @@ impl KeyRecord {
     }
 
     /// Whether its custom key store is not connected. A key that is about to be deleted is that first.
-    fn is_unavailable(&self) -> bool {
+    pub(super) fn is_unavailable(&self) -> bool {
         !matches!(self.state, KeyState::PendingDeletion { .. })
             && self.custom_key_store.as_ref().is_some_and(|inside| !inside.connected)
     }

@@ -7,6 +7,7 @@ mod asymmetric;
 mod audit;
 mod command;
 mod crypto;
+mod custom_key_store;
 mod data_key_pair;
 mod derive;
 mod explain;

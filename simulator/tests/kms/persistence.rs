@@ -97,7 +97,7 @@ async fn child_server() {
     server.serve(listener, Transport::Tls, std::future::pending()).await.unwrap();
 }
 
-fn spawn_server(folder: &Path) -> (Child, u16) {
+pub(crate) fn spawn_server(folder: &Path) -> (Child, u16) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "persistence::child_server", "--nocapture"])
         .env(CHILD, folder)
@@ -115,7 +115,7 @@ fn spawn_server(folder: &Path) -> (Child, u16) {
 }
 
 /// The administrator's credentials as the child wrote them down: the database belongs to the child.
-fn administrator_of(folder: &Path) -> User {
+pub(crate) fn administrator_of(folder: &Path) -> User {
     let credentials = std::fs::read_to_string(folder.join("credentials")).unwrap();
     let mut parts = credentials.split('\n').map(str::to_owned);
     let mut user = User::generate(parts.next().unwrap(), true).unwrap();

@@ -276,7 +276,7 @@ fn refused_document(why: &str) -> (String, Option<String>) {
 }
 
 /// What the enclave's own reader finds in an envelope.
-fn opened(enclave: &EnclaveKey, envelope: &[u8]) -> Vec<u8> {
+pub(crate) fn opened(enclave: &EnclaveKey, envelope: &[u8]) -> Vec<u8> {
     let mut identifier = [0; 32];
     identifier.copy_from_slice(digest(&SHA256, &enclave.spki).as_ref());
     let envelope = EnvelopedData::parse(envelope).unwrap();

@@ -22,6 +22,8 @@ use super::{HsmError, Password};
 const MAX_SESSIONS: usize = 16;
 /// How long a call waits for one.
 const SESSION_DEADLINE: Duration = Duration::from_secs(10);
+/// Most objects that a list looks at: each is a round trip to the HSM.
+const MAX_LISTED: usize = 1000;
 
 /// A cluster of `hsm.toml`. That it is there says nothing about whether it answers.
 pub(in crate::kms) struct Cluster {
@@ -152,12 +154,12 @@ impl Cluster {
         })
     }
 
-    /// The secret keys whose labels begin like this.
+    /// The secret keys whose labels begin like this, as far as the list is looked at.
     pub(in crate::kms) fn objects(&self, password: &Password, label: &str) -> Result<Vec<Object>, HsmError> {
         self.run(password, |open| {
             let keys = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Token(true)];
             let mut objects = Vec::new();
-            for key in open.session.find_objects(&keys)? {
+            for key in open.session.find_objects(&keys)?.into_iter().take(MAX_LISTED) {
                 let names = open.session.get_attributes(key, &[AttributeType::Id, AttributeType::Label])?;
                 objects.extend(object_of(names).filter(|object| object.label.starts_with(label)));
             }

@@ -18,7 +18,7 @@ use cryptoki::error::{Error, RvError};
 use zeroize::Zeroizing;
 
 pub(super) use cluster::{Cluster, Object};
-pub(super) use config::{Clusters, is_cluster_id, parse_anchor};
+pub(super) use config::{Clusters, parse_anchor};
 
 /// The password of the crypto user, as the key store was given it.
 pub(super) type Password = Zeroizing<String>;

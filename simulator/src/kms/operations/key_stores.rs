@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::lists::Page;
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
-use crate::kms::hsm::{Cluster, HsmError, Password, is_cluster_id, parse_anchor};
+use crate::kms::hsm::{Cluster, HsmError, Password, parse_anchor};
 use crate::kms::input::Input;
 use crate::kms::key_store::{Connection, Failure, KeyStoreRecord, not_found, place};
 
@@ -212,7 +212,7 @@ fn set_connection(session: &Session<'_>, store: &KeyStoreRecord, connection: Con
 }
 
 fn cluster_id(input: &mut Input) -> Answer<Option<String>> {
-    input.pattern("CloudHsmClusterId", 19..=24, "cluster-[2-7a-zA-Z]{11,16}", is_cluster_id)
+    input.text("CloudHsmClusterId", 19..=24)
 }
 
 fn password(input: &mut Input) -> Answer<Option<Password>> {
