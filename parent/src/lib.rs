@@ -16,7 +16,7 @@ pub mod exit;
 pub mod kms;
 pub mod listen;
 pub mod named_keys;
-mod printable;
+pub mod printable;
 pub mod proxy;
 mod socket_file;
 pub mod stream;

@@ -6,12 +6,12 @@
 use std::fmt::Write as _;
 
 /// The text as one line.
-pub(crate) fn line(text: &str) -> String {
+pub fn line(text: &str) -> String {
     escaped(text, |_| false)
 }
 
 /// The text with its lines.
-pub(crate) fn lines(text: &str) -> String {
+pub fn lines(text: &str) -> String {
     escaped(text, |c| c == '\n')
 }
 

@@ -554,6 +554,16 @@ fn a_weak_key_policy_is_refused_with_its_findings() {
     );
     assert!(refused.stdout.ends_with("5 errors, 2 warnings\n"), "{}", refused.stdout);
 
+    // A name that others gave moves no cursor and makes no line.
+    let policy = std::fs::read_to_string(scratch.path("default.json")).unwrap();
+    scratch.write("hostile.json", &policy.replace("Enable IAM", "x\\u001b[2K\\u000a0 errors"));
+    let refused = scratch.run(&["policy", "lint", "hostile.json"]);
+    assert!(
+        refused.stdout.contains("statement 0 (x\\u{1b}[2K\\u{a}0 errors): it leaves"),
+        "{}",
+        refused.stdout
+    );
+
     scratch.write("none.json", "{}");
     let none = scratch.run(&["policy", "lint", "none.json", "--json"]);
     let failure: Value = serde_json::from_str(&none.stderr).unwrap();

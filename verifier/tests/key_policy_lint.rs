@@ -405,6 +405,21 @@ fn measurements_that_match_nothing_or_every_debug_enclave_are_named() {
     assert_eq!(errors(&with(exact)), [("K-2", "measurement-case", Some(0))]);
 }
 
+// K-21
+#[test]
+fn who_may_change_the_policy_is_named() {
+    let names = |statements: &[String]| policy(statements).may_be_put_by();
+    assert_eq!(names(&good()), Vec::<String>::new());
+    let statements = [
+        allow(ADMIN, r#"["kms:Put*","kms:GetKeyPolicy"]"#, VPC),
+        allow(ADMIN, r#""kms:PutKeyPolicy""#, VPC),
+        allow(ROOT, r#""kms:*""#, VPC),
+        allow(OWNER, r#""kms:Encrypt""#, VPC),
+        deny(r#""kms:PutKeyPolicy""#, ""),
+    ];
+    assert_eq!(names(&statements), [ADMIN, "the account 111122223333"]);
+}
+
 #[test]
 fn a_statement_that_does_nothing_is_named() {
     let inert = format!(r#"{{"Effect":"Allow","Principal":{{"AWS":"{ROLE}"}},"Action":"kms:*"}}"#);

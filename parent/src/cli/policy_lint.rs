@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::failure::{bad_file, failed_with, usage};
 use crate::exit::{Exit, Failure};
+use crate::printable;
 
 #[derive(Debug, Args)]
 pub(super) struct LintArgs {
@@ -45,12 +46,22 @@ pub(super) fn run(arguments: LintArgs, json: bool) -> Result<Exit, Failure> {
         let findings: Vec<_> = findings.iter().map(as_json).collect();
         println!(
             "{}",
-            json!({ "verdict": verdict, "errors": errors, "warnings": warnings, "findings": findings })
+            json!({
+                "verdict": verdict, "errors": errors, "warnings": warnings, "findings": findings,
+                "may_be_put_by": policy.may_be_put_by(),
+            })
         );
     } else {
         for Finding { requirement, code, severity, statement, text, advice } in &findings {
             let place = statement.as_ref().map(|id| format!("{id}: ")).unwrap_or_default();
-            println!("{severity} {requirement} ({code}): {place}{text}\n  {advice}");
+            println!(
+                "{severity} {requirement} ({code}): {}\n  {advice}",
+                printable::line(&format!("{place}{text}"))
+            );
+        }
+        match policy.may_be_put_by().as_slice() {
+            [] => println!("nobody may change this policy"),
+            names => println!("who may change this policy, and so undo it: {}", names.join(", ")),
         }
         println!("{errors} errors, {warnings} warnings");
     }

@@ -266,6 +266,8 @@ async fn the_key_policy_that_is_written_passes_the_linter() {
     let said = json(&judged.stdout);
     assert_eq!(said["verdict"], "accepted");
     assert_eq!(said["findings"], serde_json::json!([]));
+    // K-21: a policy holds as long as these leave it alone.
+    assert_eq!(said["may_be_put_by"], serde_json::json!([PRINCIPALS[5]]));
     // Judged for another role, the enclave's own is not the problem; its data owner is.
     let lint = ["policy", "lint", "key.json", "--role", PRINCIPALS[3], "--json"];
     let judged = adyton(&desk.folder, &lint).output().await.unwrap();

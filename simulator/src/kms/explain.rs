@@ -1,6 +1,10 @@
 //! A recorded call in words: which statement or grant decided, and what did not fit.
+//!
+//! Policies and requests are quoted as one line each, without anything that moves a cursor.
 
 use std::fmt;
+
+use adyton_parent::printable::line;
 
 use super::decisions::{By, CallRecord, Judgement, Traced};
 
@@ -17,7 +21,7 @@ impl fmt::Display for CallRecord {
         match (error_code, error_message) {
             (None, _) => writeln!(f, "succeeded")?,
             (Some(code), None) => writeln!(f, "ended in {code}")?,
-            (Some(code), Some(message)) => writeln!(f, "ended in {code}: {message}")?,
+            (Some(code), Some(message)) => writeln!(f, "ended in {code}: {}", line(message))?,
         }
         if judgements.is_empty() {
             writeln!(f, "no policy was asked")?;
@@ -40,7 +44,7 @@ impl fmt::Display for Judgement {
         if let Some(refusal) = refusal {
             writeln!(f, "  refused {refusal}")?;
         }
-        traces.iter().try_for_each(|Traced { source, text, .. }| writeln!(f, "  {source}, {text}"))
+        traces.iter().try_for_each(|Traced { source, text, .. }| writeln!(f, "  {source}, {}", line(text)))
     }
 }
 
@@ -52,10 +56,12 @@ impl fmt::Display for By {
             write!(f, ", statement {index}")?;
         }
         if let Some(sid) = sid {
-            write!(f, " ({sid})")?;
+            write!(f, " ({})", line(sid))?;
         }
         match through {
-            Some(through) => write!(f, "; {through} of the key policy leaves it to identity policies"),
+            Some(through) => {
+                write!(f, "; {} of the key policy leaves it to identity policies", line(through))
+            }
             None => Ok(()),
         }
     }

@@ -65,10 +65,7 @@ async fn kinds_of_keys_that_are_not_here_are_named() {
     );
     assert_eq!(
         refusal(client.create_key().origin(OriginType::ExternalKeyStore).send().await),
-        refused(
-            "UnsupportedOperationException",
-            "Origin EXTERNAL_KEY_STORE is not available in the local KMS."
-        )
+        refused("UnsupportedOperationException", "External key stores are not available in the local KMS.")
     );
     let unknown = refusal(client.create_key().key_spec(KeySpec::from("AES_7")).send().await);
     assert_eq!(unknown.0, "ValidationException");

@@ -78,6 +78,23 @@ impl KeyPolicy {
     }
 }
 
+/// Who can undo what a policy says (K-21).
+impl KeyPolicy {
+    /// Whom statements allow `kms:PutKeyPolicy`, in words; nobody if the policy is locked for good.
+    /// Denies and conditions are not looked at: they are as mutable as the rest.
+    pub fn may_be_put_by(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for statement in &self.statements {
+            if statement.effect == Effect::Allow && statement.acts("kms:PutKeyPolicy") {
+                names.extend(statement.named().iter().map(ToString::to_string));
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
 struct Linter<'a> {
     statements: &'a [Statement],
     /// Who the enclave is; empty if nobody knows.
