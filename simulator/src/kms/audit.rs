@@ -89,6 +89,7 @@ const CHANGES: [&str; 17] = [
 pub(super) struct Trail {
     pub(super) time: Millis,
     request_id: String,
+    event_id: String,
     source: String,
     user_agent: Option<String>,
     identity: Value,
@@ -107,6 +108,7 @@ impl Trail {
         Self {
             time,
             request_id: call.request_id.clone(),
+            event_id: uuid::Uuid::new_v4().to_string(),
             source: call.peer.ip().to_string(),
             user_agent: agent.map(str::to_owned),
             identity: json!({"type": "Unknown"}),
@@ -170,6 +172,22 @@ impl Trail {
         self.resources.push(json!({"accountId": key.account, "type": "AWS::KMS::Key", "ARN": key.arn}));
     }
 
+    pub(super) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    pub(super) fn event_id(&self) -> &str {
+        &self.event_id
+    }
+
+    /// The ARNs of the keys that the call was about.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.resources
+            .iter()
+            .filter(|resource| resource["type"] == "AWS::KMS::Key")
+            .filter_map(|key| key["ARN"].as_str())
+    }
+
     /// What the verified document says, under CloudTrail's names.
     pub(super) fn recipient(&mut self, document: &Document) {
         let mut recipient = Map::new();
@@ -205,7 +223,7 @@ impl Trail {
             "requestParameters": self.parameters,
             "responseElements": self.response,
             "requestID": self.request_id,
-            "eventID": uuid::Uuid::new_v4().to_string(),
+            "eventID": self.event_id,
             "readOnly": read_only,
             "resources": self.resources,
             "eventType": "AwsApiCall",

@@ -17,6 +17,8 @@ use super::error::{Answer, ApiError};
 pub(super) struct Input {
     fields: Map<String, Value>,
     violations: Vec<String>,
+    /// Where in the request it is, as error texts say it: `tags.1.member.`.
+    place: String,
 }
 
 impl Input {
@@ -30,12 +32,26 @@ impl Input {
                 _ => return Err(ApiError::serialization("The request body is not a JSON object.")),
             }
         };
-        Ok(Self { fields, violations: Vec::new() })
+        Ok(Self { fields, violations: Vec::new(), place: String::new() })
     }
 
     /// The same for an object inside another.
     pub(super) fn nested(fields: Map<String, Value>) -> Self {
-        Self { fields, violations: Vec::new() }
+        Self { fields, violations: Vec::new(), place: String::new() }
+    }
+
+    /// Reads an object inside this one; what is wrong with it is reported with the rest.
+    pub(super) fn inside<T>(
+        &mut self,
+        place: &str,
+        fields: Map<String, Value>,
+        read: impl FnOnce(&mut Self) -> Answer<T>,
+    ) -> Answer<T> {
+        let place = format!("{}{place}.", self.place);
+        let mut inner = Self { fields, violations: Vec::new(), place };
+        let done = read(&mut inner)?;
+        self.violations.append(&mut inner.violations);
+        Ok(done)
     }
 
     /// Ends the examination: all violations in one error, as AWS words them.
@@ -55,10 +71,15 @@ impl Input {
         self.fields.remove(name).filter(|value| !value.is_null())
     }
 
+    /// Whether the field is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Reports that a field must not be absent.
     pub(super) fn require<T: Default>(&mut self, name: &str, value: Option<T>) -> T {
         value.unwrap_or_else(|| {
-            self.violate(&format!("Value null at '{}'", member(name)), "Member must not be null");
+            self.violate(&format!("Value null at '{}'", self.member(name)), "Member must not be null");
             T::default()
         })
     }
@@ -66,6 +87,11 @@ impl Input {
     /// A field as it came, which stays to be read.
     pub(super) fn peek(&self, name: &str) -> Option<&Value> {
         self.fields.get(name)
+    }
+
+    /// The field's name in an error text.
+    fn member(&self, name: &str) -> String {
+        format!("{}{}", self.place, member(name))
     }
 
     fn violate(&mut self, subject: &str, constraint: &str) {
@@ -93,7 +119,7 @@ impl Input {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => {
-                let subject = format!("Value '{}' at '{}'", excerpt(&text), member(name));
+                let subject = format!("Value '{}' at '{}'", excerpt(&text), self.member(name));
                 self.bounds(&subject, "length", &text.chars().count(), &length);
                 Ok(Some(text))
             }
@@ -138,24 +164,24 @@ impl Input {
     ) -> Answer<Option<String>> {
         let text = self.text(name, length)?;
         if let Some(text) = text.as_deref().filter(|text| !fits(text)) {
-            let subject = format!("Value '{}' at '{}'", excerpt(text), member(name));
+            let subject = format!("Value '{}' at '{}'", excerpt(text), self.member(name));
             self.violate(&subject, &format!("Member must satisfy regular expression pattern: {pattern}"));
         }
         Ok(text)
     }
 
-    /// One of the values that the model lists.
+    /// One of the values that the model lists. Another is a violation, and not missing besides.
     pub(super) fn choice(&mut self, name: &str, values: &[&'static str]) -> Answer<Option<&'static str>> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => {
                 let known = values.iter().find(|value| **value == text).copied();
                 if known.is_none() {
-                    let subject = format!("Value '{}' at '{}'", excerpt(&text), member(name));
+                    let subject = format!("Value '{}' at '{}'", excerpt(&text), self.member(name));
                     let constraint = format!("Member must satisfy enum value set: [{}]", values.join(", "));
                     self.violate(&subject, &constraint);
                 }
-                Ok(known)
+                Ok(Some(known.unwrap_or_default()))
             }
             Some(_) => Err(wrong_type(name, "a string")),
         }
@@ -198,11 +224,21 @@ impl Input {
             None => Ok(None),
             Some(value) => {
                 let number = value.as_i64().ok_or_else(|| wrong_type(name, "an integer"))?;
-                let subject = format!("Value '{number}' at '{}'", member(name));
+                let subject = format!("Value '{number}' at '{}'", self.member(name));
                 self.bounds(&subject, "value", &number, &range);
                 Ok(Some(number))
             }
         }
+    }
+
+    /// A time: seconds since 1970, with a fraction or without; milliseconds come out.
+    pub(super) fn time(&mut self, name: &str) -> Answer<Option<u64>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let seconds = value.as_f64().filter(|seconds| (0.0..1e12).contains(seconds));
+        let millis = seconds.ok_or_else(|| wrong_type(name, "a time"))? * 1000.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+        // Cut off like the clock's, but not by what the number lacks of a whole millisecond.
+        Ok(Some((millis + 0.001) as u64))
     }
 
     pub(super) fn flag(&mut self, name: &str) -> Answer<bool> {
@@ -224,7 +260,7 @@ impl Input {
                 let text = Zeroizing::new(text);
                 let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| wrong_type(name, "base64"))?;
                 let bytes = Zeroizing::new(bytes);
-                self.bounds(&format!("Value at '{}'", member(name)), "length", &bytes.len(), &length);
+                self.bounds(&format!("Value at '{}'", self.member(name)), "length", &bytes.len(), &length);
                 Ok(Some(bytes))
             }
             Some(_) => Err(wrong_type(name, "base64")),
@@ -258,7 +294,7 @@ impl Input {
         match self.take(name) {
             None => Ok(Vec::new()),
             Some(Value::Array(items)) => {
-                self.bounds(&format!("Value at '{}'", member(name)), "length", &items.len(), &length);
+                self.bounds(&format!("Value at '{}'", self.member(name)), "length", &items.len(), &length);
                 Ok(items)
             }
             Some(_) => Err(wrong_type(name, "a list")),

@@ -23,6 +23,10 @@ pub(super) enum KeyState {
     PendingDeletion {
         at: Millis,
     },
+    /// A primary key that waits for its last replica to be deleted, and then these days more.
+    PendingReplicaDeletion {
+        days: u32,
+    },
 }
 
 /// One key.
@@ -49,8 +53,25 @@ pub(super) struct KeyRecord {
     pub(super) custom_key_store: Option<InStore>,
     /// The key's regions, if it is a multi-region key.
     pub(super) regions: Option<Regions>,
-    /// All that the key ever had and not lost; the last is the current one.
+    /// All that the key ever had; the last is the current one. Imported ones may have lost their secret.
     pub(super) materials: Vec<MaterialRecord>,
+    /// Imported, and to become the current one at the next rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pending: Option<MaterialRecord>,
+    /// When it rotates by itself. The same in all regions of a multi-region key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) schedule: Option<Schedule>,
+    /// How often it was rotated on demand.
+    #[serde(default)]
+    pub(super) on_demand_rotations: u32,
+}
+
+/// Automatic rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Schedule {
+    pub(super) days: u32,
+    pub(super) next: Millis,
 }
 
 /// Where a multi-region key is.
@@ -74,12 +95,20 @@ pub(super) struct AliasRecord {
     pub(super) updated: Millis,
 }
 
-impl KeyRecord {
-    /// Whether the waiting period is over and the key no longer exists.
-    pub(super) fn is_gone(&self, now: Millis) -> bool {
-        matches!(self.state, KeyState::PendingDeletion { at } if at <= now)
+impl KeyState {
+    /// `KeyState` on the wire.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Enabled => "Enabled",
+            Self::Disabled => "Disabled",
+            Self::PendingImport => "PendingImport",
+            Self::PendingDeletion { .. } => "PendingDeletion",
+            Self::PendingReplicaDeletion { .. } => "PendingReplicaDeletion",
+        }
     }
+}
 
+impl KeyRecord {
     /// Refuses cryptography with a key that is disabled, empty or about to be deleted (K-20).
     pub(super) fn usable(&self) -> Answer<()> {
         if self.is_unavailable() {
@@ -93,7 +122,7 @@ impl KeyRecord {
             KeyState::PendingImport => {
                 Err(ApiError::invalid_state(format!("{} is pending import.", self.arn)))
             }
-            KeyState::PendingDeletion { .. } => self.not_pending(),
+            KeyState::PendingDeletion { .. } | KeyState::PendingReplicaDeletion { .. } => self.not_pending(),
         }
     }
 
@@ -108,6 +137,9 @@ impl KeyRecord {
         match self.state {
             KeyState::PendingDeletion { .. } => {
                 Err(ApiError::invalid_state(format!("{} is pending deletion.", self.arn)))
+            }
+            KeyState::PendingReplicaDeletion { .. } => {
+                Err(ApiError::invalid_state(format!("{} is pending replica deletion.", self.arn)))
             }
             KeyState::Enabled | KeyState::Disabled | KeyState::PendingImport => Ok(()),
         }
@@ -131,20 +163,29 @@ impl KeyRecord {
         }
     }
 
-    pub(super) fn algorithms(&self) -> &'static [&'static str] {
-        self.spec.algorithms(self.usage)
+    /// Whether another region's key decides what all regions share.
+    pub(super) fn is_replica(&self) -> bool {
+        self.regions.as_ref().is_some_and(|regions| regions.primary != self.region)
     }
 
-    pub(super) fn state_name(&self) -> &'static str {
-        if self.is_unavailable() {
-            return "Unavailable";
+    /// The ARNs of this key in all its regions, this one included.
+    pub(super) fn family(&self) -> Vec<String> {
+        match &self.regions {
+            None => vec![self.arn.clone()],
+            Some(regions) => std::iter::once(&regions.primary)
+                .chain(&regions.replicas)
+                .map(|region| key_arn(region, &self.account, &self.id))
+                .collect(),
         }
-        match self.state {
-            KeyState::Enabled => "Enabled",
-            KeyState::Disabled => "Disabled",
-            KeyState::PendingImport => "PendingImport",
-            KeyState::PendingDeletion { .. } => "PendingDeletion",
-        }
+    }
+
+    /// Whether a material that the key needs is not there: never imported, deleted, expired.
+    pub(super) fn lacks_material(&self) -> bool {
+        self.materials.is_empty() || !self.materials.iter().all(MaterialRecord::is_present)
+    }
+
+    pub(super) fn algorithms(&self) -> &'static [&'static str] {
+        self.spec.algorithms(self.usage)
     }
 
     /// `KeyMetadata`.
@@ -157,7 +198,7 @@ impl KeyRecord {
             "Enabled": self.state == KeyState::Enabled && !self.is_unavailable(),
             "Description": self.description,
             "KeyUsage": self.usage.name(),
-            "KeyState": self.state_name(),
+            "KeyState": if self.is_unavailable() { "Unavailable" } else { self.state.name() },
             "Origin": self.origin.name(),
             "KeyManager": "CUSTOMER",
             "CustomerMasterKeySpec": self.spec.name(),
@@ -174,8 +215,19 @@ impl KeyRecord {
         if let Some(regions) = &self.regions {
             metadata["MultiRegionConfiguration"] = self.multi_region_configuration(regions);
         }
-        if let KeyState::PendingDeletion { at } = self.state {
-            metadata["DeletionDate"] = seconds(at);
+        match self.state {
+            KeyState::PendingDeletion { at } => metadata["DeletionDate"] = seconds(at),
+            KeyState::PendingReplicaDeletion { days } => {
+                metadata["PendingDeletionWindowInDays"] = days.into();
+            }
+            _ => {}
+        }
+        if self.origin == Origin::External && self.materials.last().is_some_and(MaterialRecord::is_present) {
+            let ends = self.materials.iter().filter_map(MaterialRecord::expires).min();
+            metadata["ExpirationModel"] = expiration_model(ends).into();
+            if let Some(end) = ends {
+                metadata["ValidTo"] = seconds(end);
+            }
         }
         metadata
     }
@@ -196,6 +248,11 @@ impl AliasRecord {
     pub(super) fn key_id(&self) -> &str {
         self.key_arn.rsplit('/').next().unwrap_or_default()
     }
+}
+
+/// `ExpirationModel` of a material that expires then, or never.
+pub(super) fn expiration_model(expires: Option<Millis>) -> &'static str {
+    if expires.is_some() { "KEY_MATERIAL_EXPIRES" } else { "KEY_MATERIAL_DOES_NOT_EXPIRE" }
 }
 
 /// The ARN of a key.

@@ -63,15 +63,10 @@ impl Service {
         Ok(Named { key, alias: None })
     }
 
-    /// The key of this ARN, unless its waiting period is over. Every look-up of a key goes through here.
+    /// The key of this ARN as it is by now. Every look-up of a key goes through here.
     pub(super) fn key(&self, arn: &str, now: Millis) -> Answer<Option<KeyRecord>> {
+        self.settle(now)?;
         let Some(mut key) = self.store.key(arn)? else { return Ok(None) };
-        if key.is_gone(now) {
-            if key.custom_key_store.is_some() {
-                self.retire_keys(now)?;
-            }
-            return Ok(None);
-        }
         self.look_at_store(&mut key)?;
         self.stale.show(&mut key, now);
         Ok(Some(key))

@@ -236,18 +236,8 @@ impl Service {
         })
     }
 
-    /// Removes keys of custom key stores whose waiting period is over, and then their objects.
-    pub(super) fn retire_keys(&self, now: Millis) -> Answer<()> {
-        let gone: Vec<String> = self
-            .store
-            .keys()?
-            .into_iter()
-            .filter(|key| key.custom_key_store.is_some() && key.is_gone(now))
-            .map(|key| key.arn)
-            .collect();
-        if !gone.is_empty() {
-            self.store.purge(&gone)?;
-        }
+    /// Destroys the objects that keys of connected stores have left in their HSMs.
+    pub(super) fn remove_all_loose(&self) -> Answer<()> {
         for store in self.store.key_stores("")? {
             if store.connection == Connection::Connected {
                 self.remove_loose(&store)?;

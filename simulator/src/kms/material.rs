@@ -26,6 +26,28 @@ pub(super) struct MaterialRecord {
     /// `SubjectPublicKeyInfo` in DER, of an asymmetric key.
     #[serde(with = "base64_bytes", default, skip_serializing_if = "Vec::is_empty")]
     pub(super) public: Vec<u8>,
+    /// How it became the current one, unless it was the key's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rotation: Option<Rotation>,
+    /// What its importer said, if it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) import: Option<Import>,
+}
+
+/// The rotation that made a material the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rotation {
+    pub(super) at: Millis,
+    pub(super) automatic: bool,
+}
+
+/// What belongs to imported material besides the secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Import {
+    pub(super) description: Option<String>,
+    pub(super) expires: Option<Millis>,
 }
 
 /// Where the secret of a material is.
@@ -35,9 +57,34 @@ pub(super) enum Held {
     Sealed(#[serde(with = "base64_bytes")] Vec<u8>),
     /// In the HSM of the key's custom key store, as the object whose `CKA_ID` is the material's id.
     Hsm,
+    /// Nowhere: imported material that was deleted, has expired or was not imported in this region.
+    Gone,
 }
 
 impl MaterialRecord {
+    /// A key's first material, or one that a rotation is about to make the current one.
+    pub(super) fn new(id: MaterialId, since: Millis, sealed: Held, public: Vec<u8>) -> Self {
+        Self { id, since, sealed, public, rotation: None, import: None }
+    }
+
+    /// Whether its secret is here: imported ones can be deleted and expire.
+    pub(super) fn is_present(&self) -> bool {
+        self.sealed != Held::Gone
+    }
+
+    /// When its secret will be gone.
+    pub(super) fn expires(&self) -> Option<Millis> {
+        self.import.as_ref().and_then(|import| import.expires).filter(|_| self.is_present())
+    }
+
+    /// Forgets the secret; what it was is remembered, so that only the same can come back.
+    pub(super) fn forget(&mut self) {
+        self.sealed = Held::Gone;
+        if let Some(import) = &mut self.import {
+            import.expires = None;
+        }
+    }
+
     /// The id on the wire.
     pub(super) fn name(&self) -> String {
         hex::encode(self.id)

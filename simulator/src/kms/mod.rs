@@ -38,13 +38,16 @@ mod operations;
 mod quota;
 mod recipient;
 mod server;
+mod settle;
 pub mod sigv4;
 mod spec;
 mod stale;
 mod store;
 mod sts;
 mod tls;
+mod usage;
 mod user;
+mod wrapping;
 
 use std::fmt;
 use std::future::Future;
@@ -307,6 +310,7 @@ impl KmsServer {
             metrics: Metrics::default(),
             decisions: Decisions::open(&state_dir)?,
             faults: Mutex::default(),
+            usage: usage::Usage::default(),
             stale: Stale::default(),
         };
         service.start()?;
@@ -331,7 +335,7 @@ impl KmsServer {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), KmsError> {
         server::serve(self.clone(), listener, transport, shutdown).await?;
-        Ok(())
+        self.service.write_usage()
     }
 
     /// The certificate of the authority that clients have to trust, in PEM; also in `ca.pem`.
@@ -451,6 +455,7 @@ struct Service {
     decisions: Decisions,
     metrics: Metrics,
     faults: Mutex<Running>,
+    usage: usage::Usage,
     stale: Stale,
 }
 
@@ -461,14 +466,9 @@ impl Service {
         }
         // An exchanged root key is better noticed now than by the first caller.
         self.store.users()?;
-        let now = millis((self.clock)());
-        let gone: Vec<String> =
-            self.store.keys()?.into_iter().filter(|key| key.is_gone(now)).map(|key| key.arn).collect();
-        if !gone.is_empty() {
-            self.store.purge(&gone)?;
-        }
-        if let Err(error) = self.retire_keys(now) {
-            tracing::warn!(code = error.code, "keys of custom key stores were not retired");
+        self.settle(millis((self.clock)()))?;
+        if let Err(error) = self.remove_all_loose() {
+            tracing::warn!(code = error.code, "what deleted keys left in custom key stores was not removed");
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -157,6 +158,7 @@ async fn respond(
     }
     let call = Call { request_id: request_id.clone(), parts, body, peer, secure };
     let service = Arc::clone(&server.service);
+    let date = http_date((service.clock)());
     let fate = service.fate(&call);
     tokio::time::sleep(fate.delay).await;
     let answered = tokio::task::spawn_blocking(move || service.answer(&call, fate)).await;
@@ -169,10 +171,31 @@ async fn respond(
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    // Clients correct their own clocks by it, so it has to be the one that judges their signatures.
+    if let Some(date) = date {
+        response.headers_mut().insert(header::DATE, date);
+    }
     if let Ok(id) = request_id.parse() {
         response.headers_mut().insert("x-amzn-requestid", id);
     }
     Ok(response)
+}
+
+/// A time as HTTP writes it (RFC 9110 §5.6.7).
+fn http_date(time: SystemTime) -> Option<header::HeaderValue> {
+    let time = OffsetDateTime::from(time);
+    let (day, month) = (time.weekday().to_string(), time.month().to_string());
+    let text = format!(
+        "{}, {:02} {} {} {:02}:{:02}:{:02} GMT",
+        day.get(..3)?,
+        time.day(),
+        month.get(..3)?,
+        time.year(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    );
+    text.parse().ok()
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -75,6 +75,14 @@ names! {
     }
 }
 
+/// The three types of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Symmetric,
+    Hmac,
+    Asymmetric,
+}
+
 const RSA_ENCRYPTION: &[&str] = &["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"];
 const RSA_SIGNING: &[&str] = &[
     "RSASSA_PKCS1_V1_5_SHA_256",
@@ -134,6 +142,15 @@ impl KeySpec {
             (Self::Hmac384, _) => &["HMAC_SHA_384"],
             (Self::Hmac512, _) => &["HMAC_SHA_512"],
             _ => &[],
+        }
+    }
+
+    /// Whether it is a symmetric, an HMAC or an asymmetric key.
+    pub(super) fn family(self) -> Family {
+        match self {
+            Self::SymmetricDefault => Family::Symmetric,
+            Self::Hmac224 | Self::Hmac256 | Self::Hmac384 | Self::Hmac512 => Family::Hmac,
+            _ => Family::Asymmetric,
         }
     }
 

@@ -8,19 +8,22 @@ mod authority;
 mod key_stores;
 mod whole;
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{
-    Database, MultimapTableDefinition, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
+    Database, MultimapTableDefinition, ReadableDatabase, ReadableMultimapTable, ReadableTable,
+    ReadableTableMetadata, TableDefinition,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::KmsError;
-use super::key::{AliasRecord, KeyRecord};
+use super::key::{AliasRecord, KeyRecord, Millis, alias_arn};
 use super::master::RootKey;
 use super::material::{Held, MaterialId, MaterialRecord, Secret};
 use super::sts::Role;
+use super::usage::LastUse;
 use super::user::{SealedUser, User};
 
 /// Key ARN to [`KeyRecord`]. ARNs begin with region and account, so a range holds the keys of both.
@@ -31,6 +34,10 @@ const ALIASES: TableDefinition<&str, &[u8]> = TableDefinition::new("aliases");
 const NAMES: MultimapTableDefinition<&str, &str> = MultimapTableDefinition::new("names");
 /// `REGION/MATERIAL` to the ARN of the key that has this material in this region.
 const MATERIALS: TableDefinition<&str, &str> = TableDefinition::new("materials");
+/// When something happens to a key by itself, and the key's ARN.
+const DUE: TableDefinition<(Millis, &str), ()> = TableDefinition::new("due");
+/// Key ARN to [`LastUse`].
+const USES: TableDefinition<&str, &[u8]> = TableDefinition::new("uses");
 /// Access key id to [`SealedUser`].
 const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
 /// Role ARN to [`Role`].
@@ -45,6 +52,14 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct Store {
     database: Database,
     root: RootKey,
+    /// Not later than the first entry of [`DUE`]. Lowered and raised only inside transactions.
+    next_due: AtomicU64,
+}
+
+/// Several changes in one transaction: all of them are made, or none.
+pub(super) struct Change<'a> {
+    pub(super) store: &'a Store,
+    transaction: &'a redb::WriteTransaction,
 }
 
 impl Store {
@@ -53,7 +68,7 @@ impl Store {
         let root = RootKey::open(&folder.join("root.key"), !path.try_exists()?)?;
         let database =
             Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(redb::Error::from)?;
-        let store = Self { database, root };
+        let store = Self { database, root, next_due: AtomicU64::new(0) };
         store.prepare()?;
         Ok(store)
     }
@@ -154,43 +169,68 @@ impl Store {
         self.root.open_sealed(&secret_identity(&key.arn, &material.id), sealed).ok_or(KmsError::Sealed)
     }
 
-    pub(super) fn insert_key(&self, key: &KeyRecord) -> Result<(), KmsError> {
-        self.change(|transaction| put_key(transaction, key))
+    /// Seals an import token for a key.
+    pub(super) fn seal_token(&self, key_arn: &str, token: &[u8]) -> Option<Vec<u8>> {
+        self.root.seal(&token_identity(key_arn), token)
     }
 
-    /// Changes one key. Reading and writing are one step, so that two changes cannot undo each
-    /// other; `edit` may refuse, and then nothing is changed.
+    /// Opens an import token; `None` if it is not one for this key.
+    pub(super) fn open_token(&self, key_arn: &str, sealed: &[u8]) -> Option<Secret> {
+        self.root.open_sealed(&token_identity(key_arn), sealed)
+    }
+
+    pub(super) fn insert_key(&self, key: &KeyRecord) -> Result<(), KmsError> {
+        self.edit(|change| change.put(key))
+    }
+
+    /// Makes several changes in one durable transaction. Reading and writing are one step, so that two
+    /// calls cannot undo each other; `work` may refuse, and then nothing is changed.
+    pub(super) fn edit<T, E: From<KmsError>>(
+        &self,
+        work: impl FnOnce(&Change<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let transaction = self.database.begin_write().map_err(KmsError::from)?;
+        let done = work(&Change { store: self, transaction: &transaction })?;
+        transaction.commit().map_err(|error| {
+            self.next_due.store(0, Ordering::Release);
+            KmsError::from(error)
+        })?;
+        Ok(done)
+    }
+
+    /// Changes one key.
     pub(super) fn edit_key<T, E: From<KmsError>>(
         &self,
         arn: &str,
         edit: impl FnOnce(&mut KeyRecord) -> Result<T, E>,
     ) -> Result<T, E> {
-        let transaction = self.database.begin_write().map_err(KmsError::from)?;
-        let mut key = key_in(&transaction, arn)?;
-        let done = edit(&mut key)?;
-        put_key(&transaction, &key)?;
-        transaction.commit().map_err(KmsError::from)?;
-        Ok(done)
+        self.edit(|change| {
+            let mut key = change.key(arn)?.ok_or(KmsError::Gone)?;
+            let done = edit(&mut key)?;
+            change.put(&key)?;
+            Ok(done)
+        })
     }
 
-    /// Removes keys for good, with their aliases.
-    pub(super) fn purge(&self, arns: &[String]) -> Result<(), KmsError> {
+    /// Whether something has to happen to some key by now.
+    pub(super) fn is_due(&self, now: Millis) -> bool {
+        self.next_due.load(Ordering::Acquire) <= now
+    }
+
+    pub(super) fn last_use(&self, key_arn: &str) -> Result<Option<LastUse>, KmsError> {
+        self.record(USES, key_arn)
+    }
+
+    /// Writes down uses of keys that still exist.
+    pub(super) fn put_last_uses(&self, uses: &HashMap<String, LastUse>) -> Result<(), KmsError> {
         self.change(|transaction| {
-            authority::purge(transaction, arns)?;
-            let mut keys = transaction.open_table(KEYS)?;
-            let mut aliases = transaction.open_table(ALIASES)?;
-            let mut names = transaction.open_multimap_table(NAMES)?;
-            transaction.open_table(MATERIALS)?.retain(|_, arn| !arns.iter().any(|gone| gone == arn))?;
-            for arn in arns {
-                let removed = keys.remove(arn.as_str())?.map(|bytes| read::<KeyRecord>(bytes.value()));
-                if let Some(key) = removed.transpose()? {
-                    key_stores::let_go(transaction, &key)?;
+            let keys = transaction.open_table(KEYS)?;
+            let mut table = transaction.open_table(USES)?;
+            for (arn, last) in uses {
+                if keys.get(arn.as_str())?.is_some() {
+                    table.insert(arn.as_str(), write(last)?.as_slice())?;
                 }
-                names.remove_all(arn.as_str())?;
             }
-            aliases.retain(|_, bytes| {
-                read::<AliasRecord>(bytes).map_or(true, |alias| !arns.contains(&alias.key_arn))
-            })?;
             Ok(())
         })
     }
@@ -210,27 +250,6 @@ impl Store {
     pub(super) fn names_of(&self, key_arn: &str) -> Result<Vec<String>, KmsError> {
         let table = self.database.begin_read()?.open_multimap_table(NAMES)?;
         table.get(key_arn)?.map(|name| Ok(name?.value().to_owned())).collect()
-    }
-
-    /// Adds an alias; `false` if there is one of that name.
-    pub(super) fn insert_alias(&self, alias: &AliasRecord) -> Result<bool, KmsError> {
-        self.change(|transaction| {
-            let mut table = transaction.open_table(ALIASES)?;
-            if table.get(alias.arn.as_str())?.is_some() {
-                return Ok(false);
-            }
-            table.insert(alias.arn.as_str(), write(alias)?.as_slice())?;
-            transaction.open_multimap_table(NAMES)?.insert(alias.key_arn.as_str(), alias.name.as_str())?;
-            Ok(true)
-        })
-    }
-
-    pub(super) fn remove_alias(&self, alias: &AliasRecord) -> Result<(), KmsError> {
-        self.change(|transaction| {
-            transaction.open_table(ALIASES)?.remove(alias.arn.as_str())?;
-            transaction.open_multimap_table(NAMES)?.remove(alias.key_arn.as_str(), alias.name.as_str())?;
-            Ok(())
-        })
     }
 
     // Users.
@@ -305,11 +324,110 @@ fn make_tables(transaction: &redb::WriteTransaction) -> Result<(), KmsError> {
     transaction.open_table(ALIASES)?;
     transaction.open_multimap_table(NAMES)?;
     transaction.open_table(MATERIALS)?;
+    transaction.open_table(DUE)?;
+    transaction.open_table(USES)?;
     transaction.open_table(USERS)?;
     transaction.open_table(ROLES)?;
     transaction.open_table(key_stores::KEY_STORES)?;
     transaction.open_table(key_stores::LOOSE)?;
     authority::prepare(transaction)
+}
+
+impl Change<'_> {
+    pub(super) fn key(&self, arn: &str) -> Result<Option<KeyRecord>, KmsError> {
+        let table = self.transaction.open_table(KEYS)?;
+        table.get(arn)?.map(|bytes| read(bytes.value())).transpose()
+    }
+
+    /// The records of a key in all its regions.
+    pub(super) fn family(&self, key: &KeyRecord) -> Result<Vec<KeyRecord>, KmsError> {
+        key.family().iter().map(|arn| self.key(arn)?.ok_or(KmsError::Gone)).collect()
+    }
+
+    /// Writes a key, where its materials lead, and when something happens to it.
+    pub(super) fn put(&self, key: &KeyRecord) -> Result<(), KmsError> {
+        let arn = key.arn.as_str();
+        let mut keys = self.transaction.open_table(KEYS)?;
+        let mut due = self.transaction.open_table(DUE)?;
+        if let Some(old) = keys.insert(arn, write(key)?.as_slice())?
+            && let Some(at) = read::<KeyRecord>(old.value())?.due()
+        {
+            due.remove((at, arn))?;
+        }
+        if let Some(at) = key.due() {
+            due.insert((at, arn), ())?;
+            self.store.next_due.fetch_min(at, Ordering::AcqRel);
+        }
+        let mut materials = self.transaction.open_table(MATERIALS)?;
+        for material in &key.materials {
+            materials.insert(material_place(&key.region, &material.id).as_str(), arn)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a key for good, with its aliases.
+    pub(super) fn remove(&self, key: &KeyRecord) -> Result<(), KmsError> {
+        let arn = key.arn.as_str();
+        authority::purge(self.transaction, std::slice::from_ref(&key.arn))?;
+        key_stores::let_go(self.transaction, key)?;
+        self.transaction.open_table(KEYS)?.remove(arn)?;
+        self.transaction.open_table(USES)?.remove(arn)?;
+        if let Some(at) = key.due() {
+            self.transaction.open_table(DUE)?.remove((at, arn))?;
+        }
+        let mut materials = self.transaction.open_table(MATERIALS)?;
+        for material in &key.materials {
+            materials.remove(material_place(&key.region, &material.id).as_str())?;
+        }
+        let mut aliases = self.transaction.open_table(ALIASES)?;
+        for name in self.transaction.open_multimap_table(NAMES)?.remove_all(arn)? {
+            aliases.remove(alias_arn(&key.region, &key.account, name?.value()).as_str())?;
+        }
+        Ok(())
+    }
+
+    /// The key to which something has to happen first, if that is by now. Knows afterwards when the
+    /// next look is worth it.
+    pub(super) fn first_due(&self, now: Millis) -> Result<Option<String>, KmsError> {
+        let due = self.transaction.open_table(DUE)?;
+        let first = due.first()?.map(|(place, _)| {
+            let (at, arn) = place.value();
+            (at, arn.to_owned())
+        });
+        self.store.next_due.store(first.as_ref().map_or(Millis::MAX, |(at, _)| *at), Ordering::Release);
+        Ok(first.filter(|(at, _)| *at <= now).map(|(_, arn)| arn))
+    }
+
+    // Aliases.
+
+    pub(super) fn alias(&self, arn: &str) -> Result<Option<AliasRecord>, KmsError> {
+        let table = self.transaction.open_table(ALIASES)?;
+        table.get(arn)?.map(|bytes| read(bytes.value())).transpose()
+    }
+
+    /// How many aliases a key has.
+    pub(super) fn aliases_of(&self, key_arn: &str) -> Result<u64, KmsError> {
+        Ok(self.transaction.open_multimap_table(NAMES)?.get(key_arn)?.len())
+    }
+
+    /// Adds an alias, or replaces the one of that name.
+    pub(super) fn put_alias(&self, alias: &AliasRecord) -> Result<(), KmsError> {
+        self.remove_alias(&alias.arn)?;
+        let bytes = write(alias)?;
+        self.transaction.open_table(ALIASES)?.insert(alias.arn.as_str(), bytes.as_slice())?;
+        let mut names = self.transaction.open_multimap_table(NAMES)?;
+        names.insert(alias.key_arn.as_str(), alias.name.as_str())?;
+        Ok(())
+    }
+
+    pub(super) fn remove_alias(&self, arn: &str) -> Result<(), KmsError> {
+        let mut aliases = self.transaction.open_table(ALIASES)?;
+        let Some(old) = aliases.remove(arn)? else { return Ok(()) };
+        let old: AliasRecord = read(old.value())?;
+        let mut names = self.transaction.open_multimap_table(NAMES)?;
+        names.remove(old.key_arn.as_str(), old.name.as_str())?;
+        Ok(())
+    }
 }
 
 /// One key inside a transaction.
@@ -319,16 +437,6 @@ fn key_in(transaction: &redb::WriteTransaction, arn: &str) -> Result<KeyRecord, 
     read(bytes.value())
 }
 
-/// Writes a key and where its materials lead.
-fn put_key(transaction: &redb::WriteTransaction, key: &KeyRecord) -> Result<(), KmsError> {
-    transaction.open_table(KEYS)?.insert(key.arn.as_str(), write(key)?.as_slice())?;
-    let mut materials = transaction.open_table(MATERIALS)?;
-    for material in &key.materials {
-        materials.insert(material_place(&key.region, &material.id).as_str(), key.arn.as_str())?;
-    }
-    Ok(())
-}
-
 fn material_place(region: &str, material: &MaterialId) -> String {
     format!("{region}/{}", hex::encode(material))
 }
@@ -336,6 +444,10 @@ fn material_place(region: &str, material: &MaterialId) -> String {
 /// What a sealed secret is bound to.
 fn secret_identity(key_arn: &str, material: &MaterialId) -> String {
     format!("{key_arn}/{}", hex::encode(material))
+}
+
+fn token_identity(key_arn: &str) -> String {
+    format!("import/{key_arn}")
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, KmsError> {

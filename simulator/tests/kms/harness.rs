@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use adyton_simulator::kms::{KmsConfig, KmsServer, Transport, User};
 use adyton_simulator::nsm::{NsmConfig, SimulatedNsm, SimulatedRoot};
@@ -17,6 +18,7 @@ use aws_sdk_kms::config::{BehaviorVersion, Region};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use serde_bytes::ByteBuf;
@@ -33,8 +35,29 @@ pub(crate) struct Kms {
     pub(crate) server: KmsServer,
     pub(crate) port: u16,
     pub(crate) folder: TempDir,
+    clock: Option<MovingClock>,
     stop: Option<oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// A clock that a test moves; server and clients go by it.
+#[derive(Debug, Clone)]
+pub(crate) struct MovingClock(Arc<Mutex<SystemTime>>);
+
+impl MovingClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap() += by;
+    }
+}
+
+impl TimeSource for MovingClock {
+    fn now(&self) -> SystemTime {
+        *self.0.lock().unwrap()
+    }
+}
+
+pub(crate) fn days(count: u64) -> Duration {
+    Duration::from_hours(24 * count)
 }
 
 /// The configuration for a folder whose simulated NSM roots the documents.
@@ -55,6 +78,15 @@ impl Kms {
         Self::serve(folder, config, Transport::Tls).await
     }
 
+    /// A local KMS whose time the test moves.
+    pub(crate) async fn start_moving() -> (Self, MovingClock) {
+        let clock = MovingClock(Arc::new(Mutex::new(SystemTime::now())));
+        let time = clock.clone();
+        let mut kms = Self::start_with(move |config| config.clock = Arc::new(move || time.now())).await;
+        kms.clock = Some(clock.clone());
+        (kms, clock)
+    }
+
     pub(crate) async fn serve(folder: TempDir, config: KmsConfig, transport: Transport) -> Self {
         let server = KmsServer::open(config).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -67,7 +99,7 @@ impl Kms {
             };
             running.serve(listener, transport, stopped).await.unwrap();
         });
-        Self { server, port, folder, stop: Some(stop), task }
+        Self { server, port, folder, clock: None, stop: Some(stop), task }
     }
 
     /// Stops the server and leaves its state.
@@ -101,12 +133,12 @@ impl Kms {
 
     /// A client that trusts this server's authority, wherever it connects to.
     pub(crate) fn client_at(&self, user: &User, port: u16) -> Client {
-        client_of(self.server.ca_pem().as_bytes(), user, port)
+        client_for(self.server.ca_pem().as_bytes(), user, REGION, port, self.clock.clone())
     }
 
     /// A client in another region.
     pub(crate) fn client_in(&self, user: &User, region: &'static str) -> Client {
-        client_for(self.server.ca_pem().as_bytes(), user, region, self.port)
+        client_for(self.server.ca_pem().as_bytes(), user, region, self.port, self.clock.clone())
     }
 
     /// The lines of the audit log.
@@ -123,10 +155,16 @@ impl Kms {
 
 /// A client with an authority and a user.
 pub(crate) fn client_of(authority: &[u8], user: &User, port: u16) -> Client {
-    client_for(authority, user, REGION, port)
+    client_for(authority, user, REGION, port, None)
 }
 
-fn client_for(authority: &[u8], user: &User, region: &'static str, port: u16) -> Client {
+fn client_for(
+    authority: &[u8],
+    user: &User,
+    region: &'static str,
+    port: u16,
+    clock: Option<MovingClock>,
+) -> Client {
     let trust = TrustStore::empty().with_pem_certificate(authority);
     let tls = TlsContext::builder().with_trust_store(trust).build().unwrap();
     let http = aws_smithy_http_client::Builder::new()
@@ -140,15 +178,17 @@ fn client_for(authority: &[u8], user: &User, region: &'static str, port: u16) ->
         None,
         "test",
     );
-    let config = aws_sdk_kms::Config::builder()
+    let mut config = aws_sdk_kms::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(region))
         .endpoint_url(format!("https://localhost:{port}"))
         .credentials_provider(credentials)
         .retry_config(RetryConfig::disabled())
-        .http_client(http)
-        .build();
-    Client::from_conf(config)
+        .http_client(http);
+    if let Some(clock) = clock {
+        config = config.time_source(clock);
+    }
+    Client::from_conf(config.build())
 }
 
 pub(crate) fn measured(pcr0: u8) -> BTreeMap<u16, [u8; 48]> {

@@ -166,9 +166,13 @@ async fn aliases_are_unique_well_formed_and_listed() {
             &format!("An alias with the name arn:aws:kms:{REGION}:{ACCOUNT}:alias/a already exists")
         )
     );
-    assert_eq!(refusal(create("payments", &first).await).0, "InvalidAliasNameException");
-    assert_eq!(refusal(create("alias/", &first).await).0, "InvalidAliasNameException");
-    assert_eq!(refusal(create("alias/aws/s3", &first).await).0, "NotAuthorizedException");
+    let unprefixed = refused(
+        "ValidationException",
+        "Alias must start with the prefix \"alias/\". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
+    );
+    assert_eq!(refusal(create("payments", &first).await), unprefixed);
+    assert_eq!(refusal(create("alias/", &first).await), unprefixed);
+    assert_eq!(refusal(create("alias/aws/s3", &first).await), ("NotAuthorizedException".into(), None));
     assert_eq!(
         refusal(create("alias/a b", &first).await),
         refused(

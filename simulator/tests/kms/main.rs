@@ -3,6 +3,7 @@
 //! One program for all of it: the SDK takes longer to link than the tests to run.
 
 mod accounts;
+mod aliases;
 mod asymmetric;
 mod audit;
 mod command;
@@ -15,6 +16,7 @@ mod faults;
 mod grants;
 mod harness;
 mod iam;
+mod import;
 mod keys;
 mod mac;
 mod openssl;
@@ -23,3 +25,7 @@ mod policy;
 mod protocol;
 mod quota;
 mod recipient;
+mod regions;
+mod rotation;
+mod states;
+mod tags;

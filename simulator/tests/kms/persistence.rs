@@ -5,10 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{Kms, client_of, config, refusal};
+use crate::harness::{ACCOUNT, Kms, client_of, config, refusal};
 use adyton_simulator::kms::{KmsError, KmsServer, Transport, User};
+use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::Tag;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// Names the state folder to the child process of these tests.
 const CHILD: &str = "ADYTON_TEST_KMS_FOLDER";
@@ -83,7 +86,147 @@ async fn what_was_answered_survives_a_kill_in_the_middle_of_writing() {
     assert!(kms.audit().len() >= 60);
 }
 
-/// Not a test by itself: the process that the test above kills.
+/// What one worker was promised, and so has to be found.
+#[derive(Default)]
+struct Promised {
+    name: String,
+    key: Option<String>,
+    alias: bool,
+    policy: Option<String>,
+    tags: usize,
+    rotations: usize,
+    described: bool,
+    sealed: Vec<Blob>,
+}
+
+/// Writes one thing after the other until the service is gone; each answer is a promise.
+async fn write_on(client: Client, name: String, answered: UnboundedSender<()>) -> Promised {
+    let mut promised = Promised { name: name.clone(), ..Promised::default() };
+    macro_rules! write {
+        ($call:expr) => {{
+            let Ok(answer) = $call.send().await else { return promised };
+            let _ = answered.send(());
+            answer
+        }};
+    }
+    let key = write!(client.create_key().description(&name)).key_metadata.unwrap().key_id;
+    promised.key = Some(key.clone());
+    write!(client.create_alias().alias_name(format!("alias/{name}")).target_key_id(&key));
+    promised.alias = true;
+    let policy = policy_named(&name);
+    write!(client.put_key_policy().key_id(&key).policy(&policy));
+    promised.policy = Some(policy);
+    for _ in 0..2 {
+        let Ok(sealed) = client.encrypt().key_id(&key).plaintext(Blob::new(name.as_bytes())).send().await
+        else {
+            return promised;
+        };
+        promised.sealed.push(sealed.ciphertext_blob.unwrap());
+        let tag = Tag::builder().tag_key(promised.tags.to_string()).tag_value(&name).build().unwrap();
+        write!(client.tag_resource().key_id(&key).tags(tag));
+        promised.tags += 1;
+        write!(client.rotate_key_on_demand().key_id(&key));
+        promised.rotations += 1;
+    }
+    write!(client.update_key_description().key_id(&key).description("done"));
+    promised.described = true;
+    promised
+}
+
+fn policy_named(name: &str) -> String {
+    serde_json::json!({
+        "Version": "2012-10-17",
+        "Id": name,
+        "Statement": [{
+            "Effect": "Allow",
+            "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:root")},
+            "Action": "kms:*",
+            "Resource": "*",
+        }],
+    })
+    .to_string()
+}
+
+/// All that was promised is there; of what was under way, all or nothing.
+async fn find(client: &Client, promised: Promised) {
+    let Some(key) = promised.key else { return };
+    let name = promised.name.as_str();
+    let described = client.describe_key().key_id(&key).send().await.unwrap().key_metadata.unwrap();
+    let wanted = if promised.described { &["done"][..] } else { &[name, "done"][..] };
+    assert!(wanted.contains(&described.description().unwrap()), "{name}");
+    let alias = client.describe_key().key_id(format!("alias/{name}")).send().await;
+    match alias {
+        Ok(alias) => assert_eq!(alias.key_metadata.unwrap().key_id, key),
+        Err(error) => assert!(!promised.alias, "{name}: {error:?}"),
+    }
+    let policy = client.get_key_policy().key_id(&key).send().await.unwrap().policy.unwrap();
+    if promised.policy.is_some() || !policy.contains("key-default-1") {
+        assert_eq!(policy, policy_named(name));
+    }
+    let tags = client.list_resource_tags().key_id(&key).send().await.unwrap();
+    assert!((promised.tags..=promised.tags + 1).contains(&tags.tags().len()), "{name}");
+    let rotations = client.list_key_rotations().key_id(&key).send().await.unwrap();
+    assert!((promised.rotations..=promised.rotations + 1).contains(&rotations.rotations().len()), "{name}");
+    for sealed in promised.sealed {
+        let opened = client.decrypt().ciphertext_blob(sealed).send().await.unwrap();
+        assert_eq!(opened.plaintext().unwrap().as_ref(), name.as_bytes());
+    }
+    // What it can do now it can do with the newest material.
+    let sealed = client.encrypt().key_id(&key).plaintext(Blob::new("x")).send().await.unwrap();
+    let opened = client.decrypt().set_ciphertext_blob(sealed.ciphertext_blob).send().await.unwrap();
+    assert_eq!(opened.key_material_id, described.current_key_material_id);
+}
+
+#[tokio::test]
+async fn kills_at_random_points_of_a_thousand_concurrent_writes_lose_nothing() {
+    const ROUNDS: usize = 5;
+    const WORKERS: usize = 25;
+    const WRITES_EACH: usize = 8;
+    let folder = tempfile::tempdir().unwrap();
+    let mut promised = Vec::new();
+    for round in 0..ROUNDS {
+        let (mut child, port) = spawn_server(folder.path());
+        let authority = std::fs::read(folder.path().join("kms/ca.pem")).unwrap();
+        let client = client_of(&authority, &administrator_of(folder.path()), port);
+        let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|worker| {
+                let name = format!("r{round}w{worker}");
+                tokio::spawn(write_on(client.clone(), name, answered.clone()))
+            })
+            .collect();
+        drop(answered);
+        let mut random = [0];
+        getrandom::fill(&mut random).unwrap();
+        let last = usize::from(random[0]) % (WORKERS * WRITES_EACH);
+        println!("round {round} is killed after {last} answers");
+        for _ in 0..last {
+            if answers.recv().await.is_none() {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for worker in workers {
+            promised.push(worker.await.unwrap());
+        }
+    }
+    let config = config(folder.path());
+    let kms = Kms::serve(folder, config, Transport::Tls).await;
+    let client = kms.administrator();
+    for one in promised {
+        find(&client, one).await;
+    }
+    // No key is half there, not even those that nobody was told of.
+    let listed = client.list_keys().limit(1000).send().await.unwrap();
+    for key in listed.keys() {
+        let id = key.key_id().unwrap();
+        client.describe_key().key_id(id).send().await.unwrap();
+        client.encrypt().key_id(id).plaintext(Blob::new("x")).send().await.unwrap();
+    }
+}
+
+/// Not a test by itself: the process that the tests above kill.
 #[tokio::test]
 async fn child_server() {
     let Some(folder) = std::env::var_os(CHILD) else { return };

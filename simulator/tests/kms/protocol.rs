@@ -155,8 +155,8 @@ async fn every_operation_of_aws_is_known_and_no_other() {
     let kms = start().await;
     let user = kms.server.first_administrator().unwrap();
     for (operation, code) in [
-        ("Sign", "UnsupportedOperationException"),
-        ("CreateGrant", "UnsupportedOperationException"),
+        ("Sign", "ValidationException"),
+        ("CreateGrant", "ValidationException"),
         ("Encapsulate", "UnsupportedOperationException"),
         ("decrypt", "UnknownOperationException"),
         ("Destroy", "UnknownOperationException"),

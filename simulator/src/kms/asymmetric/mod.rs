@@ -58,7 +58,6 @@ pub(super) fn generate(spec: KeySpec) -> Option<Fresh> {
 
 /// Reads a private key in PKCS#8 that somebody else made; `None` if it is not one of this spec.
 /// What comes back is in the encoding of [`generate`].
-#[allow(dead_code, reason = "the import of key material is what needs it")]
 pub(super) fn import(spec: KeySpec, pkcs8: &[u8]) -> Option<Fresh> {
     match Family::of(spec)? {
         Family::Rsa(size) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::policies::{MAX_POLICY_CHARACTERS, check_policy, is_policy_text};
-use super::tags::read_tags;
+use super::tags::{checked, tag_list};
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
@@ -25,9 +25,9 @@ pub(super) fn create(session: &mut Session<'_>, mut input: Input) -> Answer<Valu
     )?;
     let description = input.text("Description", 0..=MAX_DESCRIPTION)?.unwrap_or_default();
     let bypass = input.flag("BypassPolicyLockoutSafetyCheck")?;
-    let tags = input.list("Tags", 0..=200)?;
+    let tags = tag_list(&mut input)?;
     let kind = Kind::read(&mut input)?;
-    let tags = read_tags(tags)?;
+    let tags = checked(tags)?;
 
     session.authorize_by_identity("CreateKey", None)?;
     let mut key = kind.empty_key(session, description, policy, tags);
@@ -37,7 +37,7 @@ pub(super) fn create(session: &mut Session<'_>, mut input: Input) -> Answer<Valu
         let id = material::fresh_id()?;
         let sealed = session.service.store.seal_secret(&key.arn, &id, &fresh.secret);
         let sealed = sealed.ok_or_else(ApiError::internal)?;
-        key.materials.push(MaterialRecord { id, since: session.now, sealed, public: fresh.public });
+        key.materials.push(MaterialRecord::new(id, session.now, sealed, fresh.public));
         key.state = KeyState::Enabled;
     }
     match &kind.store {
@@ -51,7 +51,7 @@ pub(super) fn create(session: &mut Session<'_>, mut input: Input) -> Answer<Valu
 /// Makes the material in the HSM, and there is a key.
 fn insert_in_store(session: &Session<'_>, key: &mut KeyRecord, store: &str) -> Answer<()> {
     let id = material::fresh_id()?;
-    key.materials.push(MaterialRecord { id, since: session.now, sealed: Held::Hsm, public: Vec::new() });
+    key.materials.push(MaterialRecord::new(id, session.now, Held::Hsm, Vec::new()));
     key.state = KeyState::Enabled;
     key.custom_key_store = Some(InStore { store: store.to_owned(), cluster: String::new(), connected: true });
     session.service.insert_key_in_store(key, &id)?;
@@ -146,6 +146,9 @@ impl Kind {
             custom_key_store: None,
             regions,
             materials: Vec::new(),
+            pending: None,
+            schedule: None,
+            on_demand_rotations: 0,
             account,
             region,
             id,

@@ -84,7 +84,7 @@ pub(super) fn connect(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     };
     set_connection(session, &store, connection)?;
     if let (Connection::Connected, Some(access)) = (connection, service.access(&store)?) {
-        service.retire_keys(session.now)?;
+        service.settle(session.now)?;
         service.report_strangers(&store, &access)?;
     }
     Ok(json!({}))
@@ -172,7 +172,7 @@ pub(super) fn update(session: &mut Session<'_>, mut input: Input) -> Answer<Valu
 pub(super) fn delete(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
     let store = named(session, &mut input, "DeleteCustomKeyStore")?;
     let service = session.service;
-    service.retire_keys(session.now)?;
+    service.settle(session.now)?;
     service.store.edit_key_stores(|stores| {
         let index = stores.iter().position(|other| other.place() == store.place()).ok_or_else(not_found)?;
         stores[index].require_disconnected()?;

@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::create::MAX_DESCRIPTION;
 use super::key_id;
 use crate::kms::call::Session;
 use crate::kms::error::{Answer, ApiError};
 use crate::kms::input::Input;
 use crate::kms::key::{KeyState, seconds};
 use crate::kms::key_id::Names;
-
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+use crate::kms::settle::DAY_MS;
 
 pub(super) fn describe(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
     let name = key_id(&mut input, "KeyId")?;
@@ -18,6 +18,21 @@ pub(super) fn describe(session: &mut Session<'_>, mut input: Input) -> Answer<Va
     let key = session.named_key(&name, Names::All)?;
     session.authorize("DescribeKey", &key, |_| ())?;
     Ok(json!({"KeyMetadata": key.metadata()}))
+}
+
+pub(super) fn last_usage(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
+    let name = key_id(&mut input, "KeyId")?;
+    input.finish()?;
+    let key = session.managed_key(&name)?;
+    session.authorize("GetKeyLastUsage", &key, |_| ())?;
+    let last = session.service.last_use(&key.arn)?;
+    Ok(json!({
+        "KeyId": key.id,
+        "KeyLastUsage": last.map_or_else(|| json!({}), |last| last.describe()),
+        // This service has kept track since it made the key.
+        "TrackingStartDate": seconds(key.created),
+        "KeyCreationDate": seconds(key.created),
+    }))
 }
 
 pub(super) fn enable(session: &mut Session<'_>, input: Input) -> Answer<Value> {
@@ -34,8 +49,32 @@ fn switch(session: &mut Session<'_>, mut input: Input, action: &str, state: KeyS
     let key = session.managed_key(&name)?;
     session.authorize(action, &key, |_| ())?;
     session.service.store.edit_key(&key.arn, |key| {
+        if key.state == KeyState::PendingImport {
+            return key.usable();
+        }
         key.not_pending()?;
+        if let (KeyState::Disabled, KeyState::Enabled, Some(schedule)) =
+            (key.state, state, key.schedule.as_mut())
+        {
+            // Rotations that fell due meanwhile are made up for once, now.
+            schedule.next = schedule.next.max(session.now);
+        }
         key.state = state;
+        Answer::Ok(())
+    })?;
+    Ok(json!({}))
+}
+
+pub(super) fn update_description(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
+    let name = key_id(&mut input, "KeyId")?;
+    let description = input.text("Description", 0..=MAX_DESCRIPTION)?;
+    let description = input.require("Description", description);
+    input.finish()?;
+    let key = session.managed_key(&name)?;
+    session.authorize("UpdateKeyDescription", &key, |_| ())?;
+    session.service.store.edit_key(&key.arn, |key| {
+        key.not_pending()?;
+        key.description = description;
         Answer::Ok(())
     })?;
     Ok(json!({}))
@@ -49,19 +88,23 @@ pub(super) fn schedule_deletion(session: &mut Session<'_>, mut input: Input) -> 
     session.authorize("ScheduleKeyDeletion", &key, |conditions| {
         conditions.set("kms:ScheduleKeyDeletionPendingWindowInDays", &days.to_string());
     })?;
-    let window = u64::try_from(days).map_err(|_| ApiError::internal())?.saturating_mul(DAY_MS);
-    let at = session.now.saturating_add(window);
-    session.service.store.edit_key(&key.arn, |key| {
+    let state = session.service.store.edit_key(&key.arn, |key| {
         key.not_pending()?;
-        key.state = KeyState::PendingDeletion { at };
-        Answer::Ok(())
+        let days = u32::try_from(days).map_err(|_| ApiError::internal())?;
+        let has_replicas = !key.is_replica() && key.family().len() > 1;
+        key.state = if has_replicas {
+            KeyState::PendingReplicaDeletion { days }
+        } else {
+            let window = DAY_MS.saturating_mul(days.into());
+            KeyState::PendingDeletion { at: session.now.saturating_add(window) }
+        };
+        Answer::Ok(key.state)
     })?;
-    Ok(json!({
-        "KeyId": key.arn,
-        "DeletionDate": seconds(at),
-        "KeyState": "PendingDeletion",
-        "PendingWindowInDays": days,
-    }))
+    let mut answer = json!({"KeyId": key.arn, "KeyState": state.name(), "PendingWindowInDays": days});
+    if let KeyState::PendingDeletion { at } = state {
+        answer["DeletionDate"] = seconds(at);
+    }
+    Ok(answer)
 }
 
 pub(super) fn cancel_deletion(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
@@ -70,9 +113,9 @@ pub(super) fn cancel_deletion(session: &mut Session<'_>, mut input: Input) -> An
     let key = session.managed_key(&name)?;
     session.authorize("CancelKeyDeletion", &key, |_| ())?;
     session.service.store.edit_key(&key.arn, |key| match key.state {
-        KeyState::PendingDeletion { .. } => {
+        KeyState::PendingDeletion { .. } | KeyState::PendingReplicaDeletion { .. } => {
             // Whoever wants to use it again has to say so.
-            key.state = KeyState::Disabled;
+            key.settle_state(KeyState::Disabled);
             Ok(())
         }
         KeyState::Enabled | KeyState::Disabled | KeyState::PendingImport => {

@@ -64,11 +64,9 @@ fn decode(marker: &str, list: &str) -> Option<String> {
 pub(super) fn keys(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
     let page = Page::read(&mut input, "keys", 100, 1000)?;
     session.authorize_by_identity("ListKeys", None)?;
+    session.service.settle(session.now)?;
     let keys = session.service.store.keys_in(session.region, session.caller.account())?.into_iter();
-    let entries = keys
-        .filter(|key| !key.is_gone(session.now))
-        .map(|key| (key.id.clone(), json!({"KeyId": key.id, "KeyArn": key.arn})))
-        .collect();
+    let entries = keys.map(|key| (key.id.clone(), json!({"KeyId": key.id, "KeyArn": key.arn}))).collect();
     Ok(page.cut("Keys", entries))
 }
 
@@ -77,6 +75,7 @@ pub(super) fn aliases(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     let page = Page::read(&mut input, "aliases", 50, 100)?;
     session.authorize_by_identity("ListAliases", None)?;
     let key = name.map(|name| session.named_key(&name, Names::KeysOnly)).transpose()?;
+    session.service.settle(session.now)?;
     let aliases = session.service.store.aliases_in(session.region, session.caller.account())?.into_iter();
     let entries = aliases
         .filter(|alias| key.as_ref().is_none_or(|key| key.arn == alias.key_arn))

@@ -6,6 +6,7 @@ mod crypto;
 mod data_key_pair;
 mod derive;
 mod grants;
+mod import;
 mod key_stores;
 mod keys;
 mod lists;
@@ -15,6 +16,8 @@ mod public_key;
 mod random;
 mod ready;
 mod reencrypt;
+mod regions;
+mod rotation;
 mod sealed;
 mod sign;
 mod tags;
@@ -127,6 +130,12 @@ impl Operation {
 /// # Errors
 /// What AWS answers; `UnsupportedOperationException` for operations that are not here.
 pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input) -> Answer<Value> {
+    let answer = dispatch(operation, session, input)?;
+    session.service.note_use(operation.name(), session.trail);
+    Ok(answer)
+}
+
+fn dispatch(operation: Operation, session: &mut Session<'_>, input: Input) -> Answer<Value> {
     match operation.0 {
         "CancelKeyDeletion" => keys::cancel_deletion(session, input),
         "ConnectCustomKeyStore" => key_stores::connect(session, input),
@@ -139,10 +148,13 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "DeriveSharedSecret" => derive::derive(session, input),
         "DeleteCustomKeyStore" => key_stores::delete(session, input),
         "DescribeCustomKeyStores" => key_stores::describe(session, input),
+        "DeleteImportedKeyMaterial" => import::delete(session, input),
         "DescribeKey" => keys::describe(session, input),
+        "DisableKeyRotation" => rotation::disable(session, input),
         "DisableKey" => keys::disable(session, input),
         "DisconnectCustomKeyStore" => key_stores::disconnect(session, input),
         "EnableKey" => keys::enable(session, input),
+        "EnableKeyRotation" => rotation::enable(session, input),
         "Encrypt" => crypto::encrypt(session, input),
         "GenerateDataKey" => crypto::generate_data_key(session, input, crypto::Yield::Plaintext),
         "GenerateDataKeyPair" => data_key_pair::generate(session, input, crypto::Yield::Plaintext),
@@ -154,10 +166,15 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         }
         "GenerateMac" => mac::generate(session, input),
         "GenerateRandom" => random::generate(session, input),
+        "GetKeyLastUsage" => keys::last_usage(session, input),
         "GetKeyPolicy" => policies::read(session, input),
         "GetPublicKey" => public_key::read(session, input),
+        "GetKeyRotationStatus" => rotation::status(session, input),
+        "GetParametersForImport" => import::parameters(session, input),
+        "ImportKeyMaterial" => import::import(session, input),
         "ListAliases" => lists::aliases(session, input),
         "ListGrants" => grants::list(session, input),
+        "ListKeyRotations" => rotation::list(session, input),
         "ListKeys" => lists::keys(session, input),
         "ListKeyPolicies" => lists::key_policies(session, input),
         "ListResourceTags" => lists::tags(session, input),
@@ -166,11 +183,18 @@ pub(super) fn run(operation: Operation, session: &mut Session<'_>, input: Input)
         "ReEncrypt" => reencrypt::reencrypt(session, input),
         "RetireGrant" => grants::retire(session, input),
         "RevokeGrant" => grants::revoke(session, input),
+        "ReplicateKey" => regions::replicate(session, input),
+        "RotateKeyOnDemand" => rotation::on_demand(session, input),
         "ScheduleKeyDeletion" => keys::schedule_deletion(session, input),
         "Sign" => sign::sign(session, input),
         "Verify" => sign::verify(session, input),
         "VerifyMac" => mac::verify(session, input),
         "UpdateCustomKeyStore" => key_stores::update(session, input),
+        "TagResource" => tags::tag(session, input),
+        "UntagResource" => tags::untag(session, input),
+        "UpdateAlias" => aliases::update(session, input),
+        "UpdateKeyDescription" => keys::update_description(session, input),
+        "UpdatePrimaryRegion" => regions::update_primary(session, input),
         name => Err(ApiError::unsupported(format!("{name} is not available in the local KMS yet."))),
     }
 }

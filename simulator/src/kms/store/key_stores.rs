@@ -2,7 +2,7 @@
 
 use redb::{ReadableTable, TableDefinition};
 
-use super::{Store, put_key, read, write};
+use super::{Store, read, write};
 use crate::kms::KmsError;
 use crate::kms::error::Answer;
 use crate::kms::hsm::Password;
@@ -67,17 +67,15 @@ impl Store {
 
     /// Adds a key whose object is in the HSM, if its store is still connected.
     pub(in crate::kms) fn insert_key_in_store(&self, key: &KeyRecord, object: &LooseObject) -> Answer<()> {
-        let transaction = self.database.begin_write().map_err(KmsError::from)?;
-        let stores = all(&transaction)?;
-        let store = stores.iter().find(|store| store.place() == object.place);
-        store.ok_or_else(not_found)?.require_connected()?;
-        put_key(&transaction, key)?;
-        {
-            let mut table = transaction.open_table(LOOSE).map_err(KmsError::from)?;
+        self.edit(|change| {
+            let stores = all(change.transaction)?;
+            let store = stores.iter().find(|store| store.place() == object.place);
+            store.ok_or_else(not_found)?.require_connected()?;
+            change.put(key)?;
+            let mut table = change.transaction.open_table(LOOSE).map_err(KmsError::from)?;
             table.remove(loose_id(object).as_str()).map_err(KmsError::from)?;
-        }
-        transaction.commit().map_err(KmsError::from)?;
-        Ok(())
+            Ok(())
+        })
     }
 }
 

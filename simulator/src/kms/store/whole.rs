@@ -13,7 +13,7 @@ impl Store {
     pub(in crate::kms) fn reset(&self) -> Result<(), KmsError> {
         // Notes the objects in HSMs that are to be destroyed.
         let in_hsms = self.keys()?.into_iter().filter(|key| key.custom_key_store.is_some());
-        self.purge(&in_hsms.map(|key| key.arn).collect::<Vec<_>>())?;
+        self.edit(|change| in_hsms.into_iter().try_for_each(|key| change.remove(&key)))?;
         self.change(|transaction| {
             for table in transaction.list_tables()?.filter(|table| !is_kept(table.name())).collect::<Vec<_>>()
             {
