@@ -110,7 +110,7 @@ impl Json {
         let before = self.separate(out);
         match self.treatment.object(chunk, out) {
             Ok(end) if end <= self.limit => {
-                if !self.treatment.leaves(chunk)? {
+                if !self.treatment.leaves(chunk, out)? {
                     out.truncate(before);
                 }
                 self.done();
@@ -145,7 +145,7 @@ impl Json {
         if read != self.carry.bytes().len() {
             return Err(Flaw::Malformed);
         }
-        if !self.treatment.leaves(self.carry.bytes())? {
+        if !self.treatment.leaves(self.carry.bytes(), out)? {
             out.truncate(before);
         }
         self.carry.clear();

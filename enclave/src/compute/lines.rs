@@ -62,7 +62,7 @@ impl Lines {
         if space(record, end) != record.len() {
             return Err(Flaw::Malformed);
         }
-        if self.treatment.leaves(record)? {
+        if self.treatment.leaves(record, out)? {
             out.push(b'\n');
         } else {
             out.truncate(before);

@@ -262,6 +262,8 @@ struct Names {
     entries: Vec<Name>,
     /// Where an entry is, by [`Head::slot`]; at least half of the slots are [`FREE`], so a search ends soon.
     slots: Vec<usize>,
+    /// A bit for each length that a name has, so that most others are passed by at once.
+    lengths: u64,
 }
 
 const FREE: usize = usize::MAX;
@@ -297,6 +299,7 @@ impl Names {
     fn new(members: Vec<Member>, first: usize) -> Self {
         let count = members.len().saturating_mul(2).next_power_of_two();
         let mut slots = vec![FREE; count];
+        let mut lengths = 0;
         let mut entries = Vec::new();
         let mut leaving = BTreeMap::new();
         for (Member { name, grown, new }, own) in members.into_iter().zip(first..) {
@@ -305,6 +308,7 @@ impl Names {
             let new = (new != name).then(|| NewName::new(&new));
             let text = name.into_bytes().into_boxed_slice();
             let head = Head::of(&text, 0, text.len());
+            lengths |= bit(head.length);
             let mut slot = head.slot();
             while let Some(taken) = slots.get_mut(slot & count.wrapping_sub(1)) {
                 if *taken == FREE {
@@ -315,11 +319,18 @@ impl Names {
             }
             entries.push(Name { head, text, own, number, action, new });
         }
-        Self { entries, slots }
+        Self { entries, slots, lengths }
     }
 
     #[inline]
     fn find(&self, bytes: &[u8], start: usize, end: usize) -> Option<&Name> {
+        if self.lengths & bit(end.wrapping_sub(start)) == 0 {
+            return None;
+        }
+        self.look_up(bytes, start, end)
+    }
+
+    fn look_up(&self, bytes: &[u8], start: usize, end: usize) -> Option<&Name> {
         let head = Head::of(bytes, start, end);
         let mut slot = head.slot();
         loop {
@@ -331,6 +342,12 @@ impl Names {
             slot = slot.wrapping_add(1);
         }
     }
+}
+
+/// Stands for a length, and for those that differ from it by a multiple of 64.
+#[inline]
+const fn bit(length: usize) -> u64 {
+    1 << (length & 63)
 }
 
 impl Head {

@@ -40,6 +40,8 @@ pub(super) struct Treatment {
     after: Option<After>,
     /// The longest result of one record, in bytes.
     most: usize,
+    /// The end of the result that has not been written: most often all of it, for a record that need not leave.
+    pending: (usize, usize),
     /// Records that have left.
     pub(super) left: u64,
 }
@@ -83,11 +85,13 @@ impl Treatment {
             untreated: None,
             after,
             most: limit.saturating_mul(MAX_GROWTH).max(SHORT_RESULT_BYTES),
+            pending: (0, 0),
             left: 0,
         }
     }
 
-    /// Treats the object that starts at the first byte, appends the result, and gives the position behind the object.
+    /// Treats the object that starts at the first byte and gives the position behind the object; [`Self::leaves`]
+    /// completes the result.
     ///
     /// After a refusal `out` may hold a part of the result; the caller takes it back.
     #[inline]
@@ -98,19 +102,28 @@ impl Treatment {
         let defer = self.after.is_some();
         let Self { plan, frames, met, objects, scratch, treated, found, untreated, .. } = self;
         let to = Copier::new(bytes, out, self.most);
-        Walk { plan, frames, met, objects, scratch, treated, found, untreated, defer, bytes, to }.run()
+        let mut walk =
+            Walk { plan, frames, met, objects, scratch, treated, found, untreated, defer, bytes, to };
+        let end = walk.run()?;
+        self.pending = walk.to.pending();
+        Ok(end)
     }
 
     /// Whether the object that was just treated leaves: to be asked once for each record.
     ///
-    /// If not, the caller takes its result back.
+    /// If so, its result is in `out` as a whole, for which [`Self::object`] has left room; if not, the caller takes
+    /// back what is there.
     #[inline]
-    pub(super) fn leaves(&mut self, bytes: &[u8]) -> Result<bool, Flaw> {
+    pub(super) fn leaves(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Flaw> {
         let leaves = match &mut self.after {
             None => true,
             Some(after) => after.record(bytes, &self.found, self.untreated)?,
         };
-        self.left = self.left.saturating_add(u64::from(leaves));
+        if leaves {
+            let (start, end) = self.pending;
+            out.extend_from_slice(bytes.get(start..end).unwrap_or_default());
+            self.left = self.left.saturating_add(1);
+        }
         Ok(leaves)
     }
 
@@ -171,10 +184,7 @@ impl<'a> Walk<'a> {
                     self.to.copy(at, after(at));
                 }
                 at = after(at);
-                let Some(outer) = self.frames.pop() else {
-                    self.to.flush();
-                    return Ok(at);
-                };
+                let Some(outer) = self.frames.pop() else { return Ok(at) };
                 top = outer;
                 continue;
             }

@@ -56,6 +56,12 @@ impl<'a> Copier<'a> {
         self.end == start
     }
 
+    /// What has been copied and not written.
+    #[inline]
+    pub(super) const fn pending(&self) -> (usize, usize) {
+        (self.start, self.end)
+    }
+
     /// Writes what has been copied so far.
     #[inline]
     pub(super) fn flush(&mut self) {
