@@ -1,12 +1,12 @@
 //! What is done to one value, treatment by treatment.
 
 use adyton_shared::job::{FieldPath, Treatment};
-use aws_lc_rs::hmac::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::keys::{NoKey, StepKeys};
+use super::mac::Mac;
 use super::mask::{mask, stars};
 
 /// Longest text of a token or hash, in bytes.
@@ -17,8 +17,8 @@ pub(super) struct Chain(Vec<Link>);
 
 enum Link {
     Mask(usize),
-    Token(Context),
-    Hash(Context),
+    Token(Mac),
+    Hash(Mac),
 }
 
 /// What a scalar is. Treated values are text.
@@ -47,6 +47,15 @@ impl Chain {
     #[inline]
     pub(super) fn takes(&self, kind: Kind) -> bool {
         !(kind == Kind::Boolean && matches!(self.0.first(), Some(Link::Mask(_))))
+    }
+
+    /// Appends the only token or hash that is made of a value, which needs no escapes in JSON; `false` if there
+    /// is more to do.
+    #[inline]
+    pub(super) fn append(&self, text: &[u8], kind: Kind, out: &mut Vec<u8>) -> bool {
+        let [link @ (Link::Token(_) | Link::Hash(_))] = self.0.as_slice() else { return false };
+        link.apply(text, kind, out);
+        true
     }
 
     /// Treats the text of a value; the result replaces what is in `into`.
@@ -79,20 +88,16 @@ impl Link {
                 stars(count, into);
                 into.extend_from_slice(tail);
             }
-            Self::Token(start) => {
-                let mut context = start.clone();
-                context.update(kind.tag());
-                context.update(value);
+            Self::Token(mac) => {
+                let code = mac.of(&[kind.tag(), value]);
                 let mut text = [0; DIGEST_TEXT_BYTES];
-                let length = URL_SAFE_NO_PAD.encode_slice(context.sign(), &mut text).unwrap_or(0);
+                let length = URL_SAFE_NO_PAD.encode_slice(code, &mut text).unwrap_or(0);
                 into.extend_from_slice(text.get(..length).unwrap_or_default());
             }
-            Self::Hash(start) => {
-                let mut context = start.clone();
-                context.update(value);
+            Self::Hash(mac) => {
                 let mut text = [0; DIGEST_TEXT_BYTES];
                 // 32 bytes are 64 digits, always.
-                if hex::encode_to_slice(context.sign(), &mut text).is_ok() {
+                if hex::encode_to_slice(mac.of(&[value]), &mut text).is_ok() {
                     into.extend_from_slice(&text);
                 }
             }

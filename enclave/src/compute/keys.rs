@@ -13,7 +13,8 @@ use std::fmt;
 
 use adyton_shared::id::KeyName;
 use adyton_shared::job::FieldPath;
-use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
+
+use super::mac::Mac;
 
 const TOKEN_DOMAIN: &[u8] = b"adyton token 1";
 const HASH_DOMAIN: &[u8] = b"adyton hash 1";
@@ -22,7 +23,7 @@ const HASH_DOMAIN: &[u8] = b"adyton hash 1";
 #[derive(Default)]
 pub struct StepKeys {
     tenant: String,
-    keys: BTreeMap<KeyName, Key>,
+    keys: BTreeMap<KeyName, Mac>,
 }
 
 /// A step needs a key that is not there.
@@ -36,31 +37,31 @@ impl StepKeys {
         Self { tenant, keys: BTreeMap::new() }
     }
 
-    /// Adds a key. The library's copy is wiped when it is dropped; the caller wipes `secret`.
+    /// Adds a key. What is made of it is wiped when it is dropped; the caller wipes `secret`.
     pub fn insert(&mut self, name: KeyName, secret: &[u8]) {
-        self.keys.insert(name, Key::new(HMAC_SHA256, secret));
+        self.keys.insert(name, Mac::new(secret));
     }
 
     /// What makes tokens of a field's values.
-    pub(super) fn token(&self, name: &KeyName, origin: &FieldPath) -> Result<Context, NoKey> {
-        let mut context = self.start(name, TOKEN_DOMAIN)?;
+    pub(super) fn token(&self, name: &KeyName, origin: &FieldPath) -> Result<Mac, NoKey> {
+        let mut mac = self.start(name, TOKEN_DOMAIN)?;
         for text in [self.tenant.as_str(), &origin.to_string()] {
             // Both are far below 4 GiB: a claim and a path have limits.
-            context.update(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
-            context.update(text.as_bytes());
+            mac.update(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+            mac.update(text.as_bytes());
         }
-        Ok(context)
+        Ok(mac)
     }
 
     /// What makes hashes.
-    pub(super) fn hash(&self, name: &KeyName) -> Result<Context, NoKey> {
+    pub(super) fn hash(&self, name: &KeyName) -> Result<Mac, NoKey> {
         self.start(name, HASH_DOMAIN)
     }
 
-    fn start(&self, name: &KeyName, domain: &[u8]) -> Result<Context, NoKey> {
-        let mut context = Context::with_key(self.keys.get(name).ok_or_else(|| NoKey(name.clone()))?);
-        context.update(domain);
-        Ok(context)
+    fn start(&self, name: &KeyName, domain: &[u8]) -> Result<Mac, NoKey> {
+        let mut mac = self.keys.get(name).ok_or_else(|| NoKey(name.clone()))?.clone();
+        mac.update(domain);
+        Ok(mac)
     }
 }
 

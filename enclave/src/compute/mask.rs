@@ -31,6 +31,11 @@ pub(super) fn stars(count: usize, out: &mut Vec<u8>) {
 
 /// Appends text as the inside of a JSON string.
 pub(super) fn escape_json(text: &[u8], out: &mut Vec<u8>) {
+    // Counted, not searched for: many bytes are looked at at a time.
+    if text.iter().filter(|byte| **byte < 0x20 || **byte == b'"' || **byte == b'\\').count() == 0 {
+        out.extend_from_slice(text);
+        return;
+    }
     for byte in text {
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),

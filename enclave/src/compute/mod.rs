@@ -36,6 +36,7 @@ mod error;
 mod json;
 mod keys;
 mod lines;
+mod mac;
 mod mask;
 mod plan;
 mod reads;

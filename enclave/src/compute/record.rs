@@ -8,7 +8,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use adyton_shared::limits::MAX_RECORD_DEPTH;
 
 use super::after::After;
-use super::chain::Kind;
+use super::chain::{DIGEST_TEXT_BYTES, Kind};
 use super::error::Flaw;
 use super::mask::{escape_json, mask, stars};
 use super::plan::{Action, Container, Name, NewName, Node, Plan, Scalar};
@@ -398,17 +398,21 @@ impl<'a> Walk<'a> {
             Some(text) => inside(self.bytes, after(at), text)?,
             None => self.bytes.get(at..end).ok_or(Flaw::Malformed)?,
         };
-        if text.is_some_and(|text| text.escaped) {
+        let raw = if text.is_some_and(|text| text.escaped) {
             unescape(raw, self.scratch)?;
-            chain.apply(self.scratch, kind, self.treated);
+            self.scratch.as_slice()
         } else {
+            raw
+        };
+        // A token or hash; anything else makes room again.
+        self.to.grow(DIGEST_TEXT_BYTES.saturating_add(2))?;
+        self.to.out.push(b'"');
+        if !chain.append(raw, kind, self.to.out) {
             chain.apply(raw, kind, self.treated);
+            self.to.grow(spelled(self.treated.len()))?;
+            escape_json(self.treated, self.to.out);
         }
-        self.to.grow(spelled(self.treated.len()))?;
-        let out = &mut *self.to.out;
-        out.push(b'"');
-        escape_json(self.treated, out);
-        out.push(b'"');
+        self.to.out.push(b'"');
         Ok(())
     }
 
