@@ -135,14 +135,14 @@ fn holder(arn: &str) -> String {
     principal.map_or_else(|_| arn.to_owned(), |principal| principal.identity_arn().to_owned())
 }
 
-fn account(text: &str) -> Result<String, String> {
+pub(super) fn account(text: &str) -> Result<String, String> {
     if text.len() == 12 && text.bytes().all(|digit| digit.is_ascii_digit()) {
         return Ok(text.to_owned());
     }
     Err("an account has twelve digits".to_owned())
 }
 
-fn tag(text: &str) -> Result<(String, String), String> {
+pub(super) fn tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

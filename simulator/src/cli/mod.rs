@@ -4,6 +4,8 @@ mod demo;
 mod enclave;
 mod kms;
 mod kms_explain;
+mod kms_role;
+mod kms_state;
 mod kms_user;
 mod nsm;
 mod status;

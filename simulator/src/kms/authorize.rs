@@ -51,7 +51,8 @@ impl Session<'_> {
         conditions(&mut context);
         let tokens = self.used_tokens()?;
         let granted = |session: &Self| {
-            let grants = session.service.store.grants_of(&key.arn)?;
+            let has_token = |id: &str| tokens.iter().any(|token| token == id);
+            let grants = session.service.grants_seen(&key.arn, session.now, has_token)?;
             Ok(grants.into_iter().find(|grant| {
                 grant.allows(action, &session.caller.principal, &context)
                     && session.sees(grant, &tokens)
@@ -170,7 +171,7 @@ impl Session<'_> {
     fn why_no_grant(&self, key: &KeyRecord, action: &str, context: &ConditionContext) -> Answer<Vec<Traced>> {
         let operation = action.strip_prefix("kms:").unwrap_or(action);
         let tokens = self.used_tokens()?;
-        let grants = self.service.store.grants_of(&key.arn)?;
+        let grants = self.service.grants_seen(&key.arn, self.now, |_| false)?;
         let own =
             grants.iter().filter(|grant| grant.is_for(&self.caller.principal)).take(grants::MOST_EXPLAINED);
         let why = |grant: &GrantRecord| match grant.mismatch(operation, context) {

@@ -24,6 +24,7 @@ use super::key_id::{Names, Place};
 use super::operations::{self, Operation};
 use super::quota::{self, Counts, Group};
 use super::sigv4::{self, SignatureError};
+use super::stale::Access;
 use super::sts;
 use super::user::User;
 use super::{KmsError, Service, millis};
@@ -223,8 +224,10 @@ impl Service {
         }
         let input = input?;
         trail.parameters(&call.body);
-        let before =
-            stale.and_then(|time| Some((time, self.access_before(operation, caller, &input, trail.time)?)));
+        let before = match stale {
+            Some(time) => self.access_before(operation, caller, &input, trail.time)?.map(|seen| (time, seen)),
+            None => None,
+        };
         let faults = self.running().faults().clone();
         let faults = if faults.concerns(operation.name()) { faults } else { super::Faults::default() };
         let mut session = Session {
@@ -248,24 +251,26 @@ impl Service {
         };
         let answer = operations::run(operation, &mut session, input);
         session.settle();
-        if let (Ok(_), Some((time, key))) = (&answer, before) {
-            let until = trail.time.saturating_add(time);
-            self.stale.keep_policy(&key.arn, key.policy, trail.time, until);
+        if let (Ok(_), Some((time, (arn, access)))) = (&answer, before) {
+            self.keep(&arn, access, trail.time, trail.time.saturating_add(time));
         }
         answer
     }
 
-    /// The key whose access the call is about to change, as it is seen before.
+    /// The key whose access the call is about to change, and how that is seen before.
     fn access_before(
         &self,
         operation: Operation,
         caller: &Caller,
         input: &Input,
         now: Millis,
-    ) -> Option<KeyRecord> {
-        let name = input.peek("KeyId")?.as_str().filter(|_| is_change_of_access(operation.name()))?;
+    ) -> Answer<Option<(String, Access)>> {
+        let name = input.peek("KeyId").and_then(Value::as_str);
+        let Some(name) = name.filter(|_| is_change_of_access(operation.name())) else { return Ok(None) };
         // A name that leads nowhere is refused by the operation itself.
-        self.find_key(name, Names::KeysOnly, caller.place(), now).ok().map(|named| named.key)
+        let Ok(named) = self.find_key(name, Names::KeysOnly, caller.place(), now) else { return Ok(None) };
+        let access = self.access_seen(&named.key, now)?;
+        Ok(Some((named.key.arn, access)))
     }
 
     fn charge(&self, caller: &Caller, group: Group, now: Millis) -> Answer<()> {

@@ -50,9 +50,14 @@ impl RootKey {
             write_whole(path, key.as_slice(), 0o600)?;
         }
         let bytes = Zeroizing::new(fs_err::read(path)?);
-        Aes256Gcm::new_from_slice(&bytes).map(Self).map_err(|_| {
+        Self::from_bytes(&bytes).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a root key", path.display()))
         })
+    }
+
+    /// `None` unless there are 32 bytes.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Aes256Gcm::new_from_slice(bytes).ok().map(Self)
     }
 
     /// Seals a secret of the record named by `identity`.

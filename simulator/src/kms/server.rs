@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::call::{Call, Outcome};
+use super::patience::Patient;
 use super::{KmsServer, Transport, admin};
 
 /// Most connections at once; further ones wait. 256 × 512 KiB of body = 128 MiB at worst.
@@ -35,6 +36,8 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Also how long a kept-alive connection may be idle.
 const HEADER_DEADLINE: Duration = Duration::from_mins(1);
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long an answer may make no progress.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long calls under way may take once the server is told to stop.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long accepting pauses after an error such as too many open files.
@@ -114,7 +117,7 @@ async fn converse(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_DEADLINE)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_DEADLINE)), service);
     let mut connection = std::pin::pin!(connection);
     // A connection's error is its peer's business.
     tokio::select! {

@@ -3,6 +3,7 @@
 //! One program for all of it: the SDK takes longer to link than the tests to run.
 
 mod accounts;
+mod admin;
 mod aliases;
 mod asymmetric;
 mod audit;
@@ -18,6 +19,7 @@ mod harness;
 mod iam;
 mod import;
 mod keys;
+mod load;
 mod mac;
 mod openssl;
 mod persistence;
@@ -28,4 +30,5 @@ mod recipient;
 mod regions;
 mod rotation;
 mod states;
+mod sts;
 mod tags;

@@ -11,41 +11,41 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
-async fn start() -> Kms {
+pub(crate) async fn start() -> Kms {
     start_with(|_| ()).await
 }
 
-async fn start_with(adjust: impl FnOnce(&mut KmsConfig)) -> Kms {
+pub(crate) async fn start_with(adjust: impl FnOnce(&mut KmsConfig)) -> Kms {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
     adjust(&mut config);
     Kms::serve(folder, config, Transport::Plain).await
 }
 
-async fn connect(kms: &Kms) -> TcpStream {
+pub(crate) async fn connect(kms: &Kms) -> TcpStream {
     TcpStream::connect(("127.0.0.1", kms.port)).await.unwrap()
 }
 
 /// Sends bytes and reads one answer.
-async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Answer {
+pub(crate) async fn exchange(stream: &mut TcpStream, request: &[u8]) -> Answer {
     stream.write_all(request).await.unwrap();
     read_answer(stream).await.expect("an answer")
 }
 
 /// One answer with a Content-Length; `None` if the connection ends before it.
-async fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
+pub(crate) async fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -75,11 +75,28 @@ fn post(headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
 }
 
 /// A request signed by the SDK's own signer.
-fn signed(user: &User, region: &str, operation: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn signed(user: &User, region: &str, operation: &str, body: &[u8]) -> Vec<u8> {
     signed_at("localhost", user, region, operation, body)
 }
 
 fn signed_at(host: &str, user: &User, region: &str, operation: &str, body: &[u8]) -> Vec<u8> {
+    let headers = [
+        ("host".to_owned(), host.to_owned()),
+        ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
+        ("x-amz-target".to_owned(), format!("TrentService.{operation}")),
+    ];
+    signed_as(user, region, "kms", SystemTime::now(), headers.to_vec(), body)
+}
+
+/// A request with these headers, the first of which is `host`, signed for a service at a time.
+pub(crate) fn signed_as(
+    user: &User,
+    region: &str,
+    service: &str,
+    time: SystemTime,
+    mut headers: Vec<(String, String)>,
+    body: &[u8],
+) -> Vec<u8> {
     let token = user.session_token.as_ref().map(|token| token.to_string());
     let credentials =
         Credentials::new(&user.access_key_id, user.secret_access_key.as_str(), token, None, "test");
@@ -87,19 +104,14 @@ fn signed_at(host: &str, user: &User, region: &str, operation: &str, body: &[u8]
     let parameters = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)
-        .name("kms")
-        .time(SystemTime::now())
+        .name(service)
+        .time(time)
         .settings(SigningSettings::default())
         .build()
         .unwrap()
         .into();
-    let mut headers = vec![
-        ("host".to_owned(), host.to_owned()),
-        ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
-        ("x-amz-target".to_owned(), format!("TrentService.{operation}")),
-    ];
     let named = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let url = format!("http://{host}/");
+    let url = format!("http://{}/", headers[0].1);
     let signable = SignableRequest::new("POST", &url, named, SignableBody::Bytes(body)).unwrap();
     let (instructions, _) = sign(signable, &parameters).unwrap().into_parts();
     let added: Vec<(String, String)> =

@@ -112,8 +112,8 @@ FAULTS  KIND[=VALUE][,CONDITION=VALUE...]
   drop                   the connection is closed and nothing is done
   drop-after             the call is carried out and the connection closed instead of answered
   garbage                HTTP 200 with a body that is not JSON
-  stale=TIME             after PutKeyPolicy, CreateGrant, RetireGrant and RevokeGrant the old policy and
-                         the old grants are seen for so long (eventual consistency)
+  stale=TIME             after PutKeyPolicy, CreateGrant, RetireGrant and RevokeGrant with a KeyId the old
+                         policy and grants are seen for so long (eventual consistency); a grant token helps
  conditions
   from=TIME, until=TIME  only between these times after the start (by POST: after the request)
   every=N                only every Nth call that the rule is about

@@ -95,7 +95,7 @@ pub(super) fn list(session: &mut Session<'_>, mut input: Input) -> Answer<Value>
         id.as_ref().is_none_or(|id| *id == grant.id)
             && grantee.as_ref().is_none_or(|party| *party == grant.grantee)
     };
-    let grants = session.service.store.grants_of(&key.arn)?;
+    let grants = session.service.grants_seen(&key.arn, session.now, |_| false)?;
     let entries = grants.iter().filter(|grant| wanted(grant)).map(|grant| (grant.sort_key(), grant.entry()));
     Ok(page.cut("Grants", entries.collect()))
 }
