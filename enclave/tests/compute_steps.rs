@@ -467,6 +467,14 @@ fn what_an_aggregate_holds_is_bounded() {
         let small = run_with(&job(Input::Ndjson, steps), Grouping { bytes: 1000, ..ALL }, &data);
         assert!(matches!(small, Err(ComputeError::TooManyGroups { step: 1, .. })), "{steps}: {small:?}");
     }
+    // One value of each group can be called by many long names.
+    let name = "n".repeat(400);
+    let data = (0..50).fold(String::new(), |data, n| data + &format!("{{\"a\":{n},\"{name}\":{n}}}\n"));
+    let at = (1..=200).map(|n| format!("{}", f64::from(n) / 1000.0)).collect::<Vec<_>>().join(",");
+    let many = format!(r#"{{"aggregate":{{"by":["a"],"quantiles":{{"fields":["{name}"],"at":[{at}]}}}}}}"#);
+    let large = |bytes| run_with(&job(Input::Ndjson, &many), Grouping { bytes, ..ALL }, &data);
+    assert!(matches!(large(1 << 20), Err(ComputeError::TooManyGroups { step: 1, .. })));
+    assert!(large(8 << 20).is_ok());
 }
 
 #[test]

@@ -281,10 +281,11 @@ enum Test {
     AboveOne,
     Has,
     NotNull,
+    Spelt,
 }
 
 impl Test {
-    const ALL: [Self; 4] = [Self::IsX, Self::AboveOne, Self::Has, Self::NotNull];
+    const ALL: [Self; 5] = [Self::IsX, Self::AboveOne, Self::Has, Self::NotNull, Self::Spelt];
 
     fn text(self, path: &FieldPath) -> String {
         match self {
@@ -292,6 +293,7 @@ impl Test {
             Self::AboveOne => format!("!has(record.{path}) || {path} > 1"),
             Self::Has => format!("has(record.{path})"),
             Self::NotNull => format!("{path} != null"),
+            Self::Spelt => format!("double({path}) > 1"),
         }
     }
 
@@ -311,7 +313,9 @@ impl Test {
             (Self::IsX, Ok(Value::Null)) => Some(false),
             (Self::AboveOne, Ok(Value::Number(number))) => Some(number.as_f64().unwrap() > 1.0),
             (Self::NotNull, Ok(value)) => Some(!value.is_null()),
-            (Self::IsX | Self::AboveOne | Self::NotNull, _) => None,
+            (Self::Spelt, Ok(value @ Value::Number(_))) => cents(value).map(|cents| cents > 100),
+            (Self::Spelt, Ok(Value::String(text))) => cents_of(text).map(|cents| cents > 100),
+            (Self::IsX | Self::AboveOne | Self::NotNull | Self::Spelt, _) => None,
         }
     }
 }
@@ -423,8 +427,19 @@ type Calculate<'a> = &'a dyn Fn(&[Cents]) -> String;
 
 /// A number in hundredths, as the generated ones are.
 fn cents(value: &Value) -> Option<Cents> {
-    let text = value.as_number()?.to_string();
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "0"));
+    let text = match value {
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    cents_of(&text)
+}
+
+/// The same of a text. Of the generated ones only such that begin with a digit or a sign are numbers.
+fn cents_of(text: &str) -> Option<Cents> {
+    if !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        return None;
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = format!("{fraction:0<2}");
     let magnitude =
         whole.trim_start_matches('-').parse::<Cents>().ok()? * 100 + digits.parse::<Cents>().ok()?;
@@ -464,20 +479,31 @@ fn counted(fates: &[Fate], aggregate: &Aggregate, minimum: u64) -> Result<Vec<No
 }
 
 /// Groups by name of field, with their figures as text.
-fn figures(nodes: &[Node], aggregate: &Aggregate, minimum: u64) -> BTreeMap<String, Map<String, Value>> {
+fn figures(
+    input: Input,
+    nodes: &[Node],
+    aggregate: &Aggregate,
+    minimum: u64,
+) -> BTreeMap<String, Map<String, Value>> {
+    // An empty cell is no value.
+    let value_of = |node: &Node, path: &FieldPath| match scalar(node, path).unwrap() {
+        Value::String(text) if text.is_empty() && input == Input::Csv => Value::Null,
+        value => value,
+    };
     let mut groups: BTreeMap<String, Vec<&Node>> = BTreeMap::new();
     for node in nodes {
-        let key: Vec<_> = aggregate.by.iter().map(|path| scalar(node, path).unwrap()).collect();
+        let key: Vec<_> = aggregate.by.iter().map(|path| value_of(node, path)).collect();
         groups.entry(serde_json::to_string(&key).unwrap()).or_default().push(node);
     }
     groups.retain(|_, members| members.len() as u64 >= minimum);
     let row = |members: Vec<&Node>| {
         let values = |path: &FieldPath| {
-            let all = members.iter().map(|node| scalar(node, path).unwrap());
+            let all = members.iter().map(|node| value_of(node, path));
             all.filter(|value| !value.is_null()).collect::<Vec<_>>()
         };
         let shown = |count: usize| count > 0 && (minimum <= 1 || count as u64 >= minimum);
         let numbers = |path: &FieldPath| {
+            let cents = |value: &Value| value.as_str().map_or_else(|| cents(value), cents_of);
             let mut numbers: Vec<_> = values(path).iter().map(|value| cents(value).unwrap()).collect();
             numbers.sort_unstable();
             numbers
@@ -631,24 +657,65 @@ fn aggregate() -> impl Strategy<Value = Act> {
     )
 }
 
+/// Whether a step names columns only, as steps on CSV must.
+fn is_flat(act: &Act) -> bool {
+    let flat = |path: &FieldPath| path.segments().len() == 1;
+    match act {
+        Act::Filter(_, path) => flat(path),
+        Act::Plain(Step::Select(paths) | Step::Drop(paths)) => paths.iter().all(flat),
+        Act::Plain(
+            Step::Mask(Mask { fields, .. })
+            | Step::Token(Keyed { fields, .. })
+            | Step::Hash(Keyed { fields, .. }),
+        ) => fields.iter().all(flat),
+        Act::Plain(Step::Rename(rename)) => flat(&rename.from),
+        Act::Plain(Step::Aggregate(aggregate)) => {
+            let Aggregate { by, sum, min, max, mean, distinct, quantiles, .. } = &**aggregate;
+            let quantiles = quantiles.iter().flat_map(|quantiles| &quantiles.fields);
+            [by, sum, min, max, mean, distinct].into_iter().flatten().chain(quantiles).all(flat)
+        }
+        Act::Plain(_) => false,
+    }
+}
+
+/// A cell: text, numbers spelt as text, nothing.
+fn cell() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => prop::sample::select(vec!["x", "y", "", "", "4111111111111111", "a,\"b\"\r\nc", "é"]).prop_map(str::to_owned),
+        3 => (-300..300_i32).prop_map(|n| decimal(n.into())),
+        1 => (-3..5_i32).prop_map(|n| n.to_string()),
+    ]
+}
+
+/// Rows of the columns a, b and c.
+fn table() -> impl Strategy<Value = Vec<[String; 3]>> {
+    prop::collection::vec([cell(), cell(), cell()], 0..6)
+}
+
 /// Jobs that make sense; steps that contradict those before them are left out.
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let last = prop_oneof![2 => Just(None), 1 => aggregate().prop_map(Some)];
-    (prop::collection::vec(act(), 0..6), last).prop_map(|(all, last)| {
-        let mut acts = Vec::new();
-        for act in all.into_iter().chain(last) {
-            acts.push(act);
-            if job(&acts).outcome().is_err() {
-                acts.pop();
-            }
+    (prop::collection::vec(act(), 0..6), last).prop_map(|(all, last)| sensible(all.into_iter().chain(last)))
+}
+
+fn sensible(all: impl Iterator<Item = Act>) -> Vec<Act> {
+    let mut acts = Vec::new();
+    for act in all {
+        acts.push(act);
+        if job(&acts).outcome().is_err() {
+            acts.pop();
         }
-        acts
-    })
+    }
+    acts
 }
 
 fn job(acts: &[Act]) -> Job {
+    job_on(Input::Ndjson, acts)
+}
+
+fn job_on(input: Input, acts: &[Act]) -> Job {
     let steps = acts.iter().map(Act::step).collect();
-    Job { version: 1, input: Input::Ndjson, steps, to: Destination::Parent }
+    Job { version: 1, input, steps, to: Destination::Parent }
 }
 
 fn allowance() -> impl Strategy<Value = Allowance> {
@@ -680,14 +747,14 @@ fn policy(what: Allowance) -> Policy {
     policy
 }
 
-fn run(acts: &[Act], minimum: u64, data: &str) -> Result<String, ()> {
+fn run(input: Input, acts: &[Act], minimum: u64, data: &str) -> Result<String, ()> {
     let mut keys = StepKeys::new("acme".to_owned());
     for name in ["k1", "k2"] {
         let name: KeyName = name.parse().unwrap();
         keys.insert(name.clone(), &secret(&name));
     }
     let grouping = Grouping { minimum, groups: 1000, bytes: 1 << 20 };
-    let outcome = job(acts).outcome().unwrap();
+    let outcome = job_on(input, acts).outcome().unwrap();
     let mut pipeline = Pipeline::of(&outcome, &keys, Limits { record_bytes: 1 << 20 }, grouping).unwrap();
     let mut out = Vec::new();
     pipeline.push(data.as_bytes(), &mut out).map_err(drop)?;
@@ -709,7 +776,7 @@ proptest! {
         let policy = policy(what);
         let admitted = policy.rule_for(&"billing".parse().unwrap(), &Destination::Parent, &outcome);
         let minimum = admitted.as_ref().map_or(1, |rule| rule.what.minimum_group());
-        let result = run(&acts, minimum, &data);
+        let result = run(Input::Ndjson, &acts, minimum, &data);
 
         let fates: Vec<_> = records.iter().map(|record| fate(record, &acts)).collect();
         let nodes: Result<Vec<_>, ()> = fates.iter().map(|fate| fate.leaves.clone()).filter_map(Result::transpose).collect();
@@ -717,7 +784,8 @@ proptest! {
 
         if let Leaving::Aggregate(_) = outcome.leaving {
             let Some(Act::Plain(Step::Aggregate(aggregate))) = acts.last() else { panic!("the last step") };
-            let expected = counted(&fates, aggregate, minimum).map(|nodes| figures(&nodes, aggregate, minimum));
+            let expected = counted(&fates, aggregate, minimum)
+                .map(|nodes| figures(Input::Ndjson, &nodes, aggregate, minimum));
             match (result, expected) {
                 (Ok(out), Ok(expected)) => {
                     prop_assert_eq!(rows(&out, aggregate), expected);
@@ -760,6 +828,138 @@ proptest! {
                 }
                 other => prop_assert!(false, "{other:?} lets records out"),
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_leaves_of_a_table_is_what_the_reference_lets_out(
+        acts in acts(),
+        table in table(),
+        minimum in prop::sample::select(vec![1_u64, 1, 2, 3]),
+    ) {
+        // Without the others a step may speak of what is no longer there.
+        let acts = sensible(acts.into_iter().filter(is_flat));
+        let aggregate = match acts.last() {
+            Some(Act::Plain(Step::Aggregate(aggregate))) => Some(aggregate),
+            _ => None,
+        };
+        let minimum = if aggregate.is_some() { minimum } else { 1 };
+        let quoted = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+        let row = |row: &[String; 3]| row.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n";
+        let data = "a,b,c\n".to_owned() + &table.iter().map(row).collect::<String>();
+        let result = run(Input::Csv, &acts, minimum, &data);
+
+        let record = |row: &[String; 3]| {
+            let pairs = ["a", "b", "c"].into_iter().zip(row);
+            pairs.map(|(name, cell)| (name.to_owned(), Value::from(cell.clone()))).collect::<Map<_, _>>()
+        };
+        // Which columns leave is decided by the header row, whatever the filters say of rows.
+        let plain: Vec<_> = acts.iter().filter(|act| !matches!(act, Act::Filter(..))).cloned().collect();
+        let empty = [const { String::new() }; 3];
+        let header = fate(&Value::Object(record(&empty)), &plain).leaves.map(|node| node.unwrap());
+        let fates: Vec<_> = table.iter().map(|row| fate(&Value::Object(record(row)), &acts)).collect();
+
+        if let Some(aggregate) = aggregate {
+            let expected = counted_cells(&fates, aggregate, minimum)
+                .map(|nodes| figures(Input::Csv, &nodes, aggregate, minimum));
+            match (result, expected) {
+                (Ok(out), Ok(expected)) => prop_assert_eq!(cell_rows(&out, aggregate), expected),
+                (out, expected) => prop_assert!(out.is_err() && expected.is_err(), "{out:?} {expected:?}"),
+            }
+            return Ok(());
+        }
+        let nodes: Result<Vec<_>, ()> = fates.iter().map(|f| f.leaves.clone()).filter_map(Result::transpose).collect();
+        match (result, header, nodes) {
+            (Ok(out), Ok(header), Ok(nodes)) => {
+                let read = read(&out);
+                let names: Vec<_> = members(&header).map(|(name, _)| name).collect();
+                if names.is_empty() {
+                    prop_assert_eq!(out, "\n".repeat(1 + nodes.len()));
+                } else {
+                    prop_assert_eq!(&read[0], &names);
+                    let cells = |node: &Node| members(node).map(|(_, cell)| cell).collect::<Vec<_>>();
+                    prop_assert_eq!(&read[1..], nodes.iter().map(cells).collect::<Vec<_>>());
+                }
+            }
+            (out, header, nodes) => prop_assert!(out.is_err() && (header.is_err() || nodes.is_err()), "{out:?} {nodes:?}"),
+        }
+    }
+}
+
+/// The cells of a row by the names that they leave under.
+fn members(node: &Node) -> impl Iterator<Item = (String, String)> {
+    let Kind::Object(members) = &node.kind else { panic!("a row") };
+    members.iter().map(|member| {
+        let Kind::Scalar(Value::String(cell)) = &member.node.kind else { panic!("a cell") };
+        (member.name.clone(), cell.clone())
+    })
+}
+
+/// [`counted`] for cells: an empty one is no value, and a number is a text that spells one.
+fn counted_cells(fates: &[Fate], aggregate: &Aggregate, minimum: u64) -> Result<Vec<Node>, ()> {
+    let Aggregate { sum, min, max, mean, quantiles, .. } = aggregate;
+    let quantiles = quantiles.iter().flat_map(|quantiles| &quantiles.fields);
+    let numbers: Vec<_> = [sum, min, max, mean].into_iter().flatten().chain(quantiles).collect();
+    let (mut nodes, mut unusable) = (Vec::new(), 0);
+    for fate in fates {
+        let Ok(node) = &fate.leaves else {
+            unusable += 1;
+            continue;
+        };
+        let Some(node) = node else { continue };
+        let is_number = |path: &FieldPath| match scalar(node, path) {
+            Some(Value::String(text)) => text.is_empty() || cents_of(&text).is_some(),
+            other => other == Some(Value::Null),
+        };
+        if numbers.iter().all(|path| is_number(path)) {
+            nodes.push(node.clone());
+        } else {
+            unusable += 1;
+        }
+    }
+    if unusable >= minimum { Err(()) } else { Ok(nodes) }
+}
+
+/// Rows of figures by their group, as [`rows`] has them.
+fn cell_rows(out: &str, aggregate: &Aggregate) -> BTreeMap<String, Map<String, Value>> {
+    let table = read(out);
+    let null = |cell: &String| if cell.is_empty() { Value::Null } else { Value::from(cell.clone()) };
+    let normal = |cell: &String| match Decimal::parse(cell.as_bytes()) {
+        Some(number) => Value::from(number.normal().to_string()),
+        None => null(cell),
+    };
+    let row = |row: &Vec<String>| {
+        let (by, figures) = row.split_at(aggregate.by.len());
+        let names = table[0][aggregate.by.len()..].iter().cloned();
+        let key = serde_json::to_string(&by.iter().map(null).collect::<Vec<_>>()).unwrap();
+        (key, names.zip(figures.iter().map(normal)).collect())
+    };
+    table[1..].iter().map(row).collect()
+}
+
+/// Reads a table with a reader that nobody here wrote.
+fn read(out: &str) -> Vec<Vec<String>> {
+    let (mut reader, mut data) = (csv_core::Reader::new(), out.as_bytes());
+    let (mut table, mut row, mut field, mut filled) = (Vec::new(), Vec::new(), vec![0; 4096], 0);
+    loop {
+        let (result, taken, written) = reader.read_field(data, &mut field[filled..]);
+        data = &data[taken..];
+        filled += written;
+        match result {
+            csv_core::ReadFieldResult::InputEmpty => {}
+            csv_core::ReadFieldResult::OutputFull => panic!("a field is too long for this test"),
+            csv_core::ReadFieldResult::Field { record_end } => {
+                row.push(String::from_utf8(field[..filled].to_vec()).unwrap());
+                filled = 0;
+                if record_end {
+                    table.push(std::mem::take(&mut row));
+                }
+            }
+            csv_core::ReadFieldResult::End => return table,
         }
     }
 }

@@ -93,6 +93,6 @@ impl After {
         let Some(totals) = &mut self.totals else { return Ok(None) };
         self.untold.as_ref().map_or(Ok(()), Untold::end)?;
         totals.sort();
-        Ok(Some(totals.finish(self.form, out)))
+        totals.finish(self.form, out).map(Some)
     }
 }

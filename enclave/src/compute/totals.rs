@@ -16,6 +16,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::error::Flaw;
 use super::reads::{Capture, Reads, Value};
+use super::record::room;
 use super::table::{Cell, Form};
 
 /// Digits behind the point that a mean has, unless its values have more.
@@ -26,6 +27,8 @@ const GROUP_BYTES: usize = 128;
 const TALLY_BYTES: usize = 96;
 /// What a value of a quantile, or the room for one, costs in bytes.
 const VALUE_BYTES: usize = 32;
+/// What a figure takes in the result besides its name, in bytes.
+const FIGURE_BYTES: usize = 64;
 /// Room for so many values of a quantile is made at first.
 const FIRST_VALUES: usize = 16;
 /// What a different value costs, in bytes: its fingerprint, in a table that is half full at worst.
@@ -257,7 +260,10 @@ impl Totals {
     }
 
     /// Writes the groups that are large enough, in the order of what makes them; gives their number.
-    pub(super) fn finish(&self, form: Form, out: &mut Vec<u8>) -> u64 {
+    ///
+    /// Few values can become many figures with long names: the result has the same bound as the groups.
+    pub(super) fn finish(&self, form: Form, out: &mut Vec<u8>) -> Result<u64, Flaw> {
+        let before = out.len();
         let minimum = self.grouping.minimum;
         let mut rows: Vec<_> = self.groups.iter().filter(|(_, group)| group.records >= minimum).collect();
         rows.sort_by(|(a, _), (b, _)| order(&a.0, &b.0));
@@ -265,8 +271,13 @@ impl Totals {
         let count = self.plan.count.then_some("count");
         let figures = self.plan.figures.iter().map(|figure| figure.name.as_str());
         let names: Vec<_> = by.chain(count).chain(figures).collect();
+        // Names and texts are spelt six times as long at most; a number has 41 characters.
+        let spelled = |text: usize| text.saturating_mul(6).saturating_add(FIGURE_BYTES);
+        let bare = names.iter().fold(0, |sum: usize, name| sum.saturating_add(spelled(name.len())));
+        room(out, bare);
         form.begin(&names, out);
         for (nth, (key, group)) in rows.iter().enumerate() {
+            room(out, bare.saturating_add(spelled(key.0.len())));
             let mut cells: Vec<Cell<'_>> = parts(&key.0).map(Cell::of_key).collect();
             if self.plan.count {
                 cells.push(Cell::Number(Decimal::whole(group.records.into())));
@@ -278,9 +289,12 @@ impl Totals {
                 );
             }
             form.row(nth, &names, &cells, out);
+            if out.len().saturating_sub(before) > self.grouping.bytes {
+                return Err(Flaw::Groups(self.plan.step));
+            }
         }
         form.end(out);
-        rows.len() as u64
+        Ok(rows.len() as u64)
     }
 
     /// Puts the values of quantiles in order, once.

@@ -107,7 +107,11 @@ fn allowed(rule: &ReleaseRule) -> String {
         Destination::Age(recipient) => format!("sealed to the age key {recipient}"),
         Destination::Kms(key) => format!("sealed under the KMS key {key}"),
     };
-    let pad = if *pad { ", its length rounded up" } else { "" };
+    let pad = match (pad, &rule.what) {
+        (false, _) => "",
+        (true, Allowance::Everything) => ", its length rounded up unless it is a raw payload or a digest",
+        (true, _) => ", its length rounded up",
+    };
     format!("{what}, {to}{pad}")
 }
 
