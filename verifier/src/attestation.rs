@@ -33,6 +33,7 @@ mod document;
 mod envelope;
 mod error;
 mod expectations;
+mod known;
 mod rebuild;
 mod time;
 
@@ -46,10 +47,12 @@ pub use challenge::Challenge;
 pub use document::{Document, Pcr};
 pub use error::{AttestationError, Part};
 pub use expectations::{Expectations, Freshness};
+pub use known::{ChainId, ChainMemory, VerifiedChain};
 pub use time::UnixMillis;
 
 use document::Payload;
 use envelope::Envelope;
+use known::NoMemory;
 
 /// Something that passed every check. Only this module makes one (V-13).
 ///
@@ -88,10 +91,25 @@ pub fn verify(
     at: UnixMillis,
     expectations: &Expectations,
 ) -> Result<Verified<Document>, AttestationError> {
+    verify_remembering(document, anchor, at, expectations, &NoMemory)
+}
+
+/// As [`verify`], but a chain of certificates that `memory` knows is not verified again while all of
+/// its certificates are valid.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_remembering(
+    document: &[u8],
+    anchor: &TrustAnchor,
+    at: UnixMillis,
+    expectations: &Expectations,
+    memory: &impl ChainMemory,
+) -> Result<Verified<Document>, AttestationError> {
     let envelope = Envelope::split(document)?;
     let payload = Payload::parse(envelope.payload())?;
-    let leaf_key = chain::verify(payload.document(), anchor, at)?;
-    envelope.verify_signature(&leaf_key)?;
+    let chain = chain::verify(payload.document(), anchor, at, memory)?;
+    envelope.verify_signature(&chain.key)?;
     expectations.check(payload.document(), at)?;
     rebuild::check(envelope.payload(), &payload, expectations)?;
     Ok(Verified(payload.into_document()))

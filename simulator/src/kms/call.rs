@@ -216,6 +216,19 @@ impl Service {
     ) -> Answer<Value> {
         let caller = &*known.insert(self.authenticate(call, "kms")?);
         trail.caller(caller);
+        self.serve(operation, caller, call, stale, judgements, trail)
+    }
+
+    /// Does what a caller asks for whose signature was right.
+    pub(super) fn serve(
+        &self,
+        operation: Operation,
+        caller: &Caller,
+        call: &Call,
+        stale: Option<Millis>,
+        judgements: &RefCell<Vec<Judgement>>,
+        trail: &mut Trail,
+    ) -> Answer<Value> {
         let input = Input::parse(&call.body);
         let pair_spec = input.as_ref().ok().and_then(|input| input.peek("KeyPairSpec")?.as_str());
         let counts = quota::counts(operation.name(), pair_spec);

@@ -187,6 +187,15 @@ impl Input {
         }
     }
 
+    /// The same where the field must not be absent.
+    pub(super) fn required_choice(&mut self, name: &str, values: &[&'static str]) -> Answer<&'static str> {
+        if self.fields.get(name).is_none_or(Value::is_null) {
+            return Ok(self.require(name, None));
+        }
+        // An unknown value is a violation already.
+        Ok(self.choice(name, values)?.unwrap_or_default())
+    }
+
     /// A list of values that the model lists.
     pub(super) fn choices(
         &mut self,

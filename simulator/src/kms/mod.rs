@@ -17,6 +17,7 @@ mod audit;
 mod authorize;
 mod blob;
 mod call;
+mod chains;
 mod cms;
 mod conditions;
 mod decisions;
@@ -39,6 +40,8 @@ mod operations;
 mod patience;
 mod quota;
 mod recipient;
+#[cfg(test)]
+mod robustness;
 mod server;
 mod settle;
 pub mod sigv4;
@@ -74,6 +77,7 @@ pub use sts::{Role, RoleError};
 pub use user::User;
 
 use audit::AuditLog;
+use chains::Chains;
 use decisions::Decisions;
 use faults::Running;
 use hsm::Clusters;
@@ -304,6 +308,7 @@ impl KmsServer {
             account,
             region,
             anchor: attestation_root,
+            chains: Chains::default(),
             clock,
             cms_form,
             clusters,
@@ -449,6 +454,7 @@ struct Service {
     account: String,
     region: String,
     anchor: TrustAnchor,
+    chains: Chains,
     clock: Clock,
     cms_form: CmsForm,
     clusters: Clusters,

@@ -6,6 +6,7 @@
 use adyton_verifier::attestation::{self, Document, Expectations, TrustAnchor, UnixMillis, Verified};
 use serde_json::{Map, Value};
 
+use super::chains::Chains;
 use super::cms::RecipientKey;
 use super::error::{Answer, ApiError};
 use super::input::Input;
@@ -24,7 +25,12 @@ pub(super) struct Recipient {
 ///
 /// # Errors
 /// `ValidationException` with our own wording for whatever is wrong with the document.
-pub(super) fn verify(fields: Map<String, Value>, anchor: &TrustAnchor, now: Millis) -> Answer<Recipient> {
+pub(super) fn verify(
+    fields: Map<String, Value>,
+    anchor: &TrustAnchor,
+    chains: &Chains,
+    now: Millis,
+) -> Answer<Recipient> {
     let mut input = Input::nested(fields);
     let algorithm = input.choice("KeyEncryptionAlgorithm", &["RSAES_OAEP_SHA_256"])?;
     let document = input.blob("AttestationDocument", 1..=MAX_DOCUMENT_BYTES)?;
@@ -36,7 +42,7 @@ pub(super) fn verify(fields: Map<String, Value>, anchor: &TrustAnchor, now: Mill
         document.ok_or_else(|| ApiError::validation("AttestationDocument is required in Recipient."))?;
     // Documents of debug enclaves are documents: their zero PCRs match no policy, and that is the answer.
     let expectations = Expectations::any_image().danger_allow_debug();
-    let document = attestation::verify(&document, anchor, UnixMillis(now), &expectations)
+    let document = attestation::verify_remembering(&document, anchor, UnixMillis(now), &expectations, chains)
         .map_err(ApiError::bad_document)?;
     let Some(public_key) = &document.public_key else {
         return Err(ApiError::bad_document("it has no public_key to encrypt to"));

@@ -8,6 +8,7 @@
 //! Real instance and leaf certificates have no SAN, EKU or key identifiers.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::pem::PemObject;
@@ -22,6 +23,7 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
 use super::document::Document;
 use super::envelope::LeafKey;
 use super::error::AttestationError;
+use super::known::{ChainId, ChainMemory, VerifiedChain};
 use super::time::UnixMillis;
 
 /// AWS Nitro Enclaves Root G1, as AWS publishes it.
@@ -123,12 +125,28 @@ pub(super) fn leaf_not_after(leaf: &[u8]) -> Result<UnixMillis, AttestationError
     Ok(validity(&parse(leaf, CertificatePlace::Leaf)?).1)
 }
 
-/// Verifies the chain and returns the key of its leaf.
+/// Verifies the chain, unless it is known to hold.
 pub(super) fn verify(
     document: &Document,
     anchor: &TrustAnchor,
     at: UnixMillis,
-) -> Result<LeafKey, AttestationError> {
+    memory: &impl ChainMemory,
+) -> Result<VerifiedChain, AttestationError> {
+    let id = ChainId::of(document, &anchor.der);
+    if let Some(known) = memory.recall(id).filter(|known| known.holds(id, at)) {
+        return Ok(known);
+    }
+    let chain = verify_anew(id, document, anchor, at)?;
+    memory.remember(&chain);
+    Ok(chain)
+}
+
+fn verify_anew(
+    id: ChainId,
+    document: &Document,
+    anchor: &TrustAnchor,
+    at: UnixMillis,
+) -> Result<VerifiedChain, AttestationError> {
     let intermediates = below_anchor(&document.cabundle, anchor)?;
     let leaf = parse(&document.certificate, CertificatePlace::Leaf)?;
     let issuers = intermediates
@@ -152,7 +170,11 @@ pub(super) fn verify(
         check_issuer(issuer, *place)?;
     }
     verify_path(&document.certificate, intermediates, anchor, at.whole_seconds())?;
-    Ok(key)
+    let everyone = issuers.iter().map(|(_, issuer)| issuer).chain([&leaf]);
+    let (not_before, not_after) = everyone
+        .map(validity)
+        .fold(validity(&anchor.certificate), |all, one| (all.0.max(one.0), all.1.min(one.1)));
+    Ok(VerifiedChain { id, key: Arc::new(key), not_before, not_after })
 }
 
 /// The bundle without its first element, which has to be the anchor itself.

@@ -10,4 +10,5 @@ mod common;
 mod expectations;
 mod fields;
 mod form;
+mod memory;
 mod real;

@@ -31,8 +31,7 @@ const SPECS: [&str; 12] = [
 
 pub(super) fn generate(session: &mut Session<'_>, mut input: Input, yields: Yield) -> Answer<Value> {
     let name = key_id(&mut input, "KeyId")?;
-    let spec = input.choice("KeyPairSpec", &SPECS)?;
-    let spec_name = input.require("KeyPairSpec", spec);
+    let spec_name = input.required_choice("KeyPairSpec", &SPECS)?;
     let context = encryption_context(&mut input, "EncryptionContext")?;
     let dry_run = input.flag("DryRun")?;
     grant_tokens(&mut input)?;

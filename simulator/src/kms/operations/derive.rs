@@ -16,8 +16,7 @@ const MAX_PUBLIC_KEY_BYTES: usize = 8192;
 
 pub(super) fn derive(session: &mut Session<'_>, mut input: Input) -> Answer<Value> {
     let name = key_id(&mut input, "KeyId")?;
-    let algorithm = input.choice("KeyAgreementAlgorithm", &["ECDH"])?;
-    let algorithm = input.require("KeyAgreementAlgorithm", algorithm);
+    let algorithm = input.required_choice("KeyAgreementAlgorithm", &["ECDH"])?;
     let peer = input.blob("PublicKey", 1..=MAX_PUBLIC_KEY_BYTES)?;
     let peer = input.require("PublicKey", peer);
     let dry_run = input.flag("DryRun")?;

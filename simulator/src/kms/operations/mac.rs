@@ -56,8 +56,7 @@ impl Order {
         let key = key_id(input, "KeyId")?;
         let message = input.blob("Message", 1..=MAX_MESSAGE_BYTES)?;
         let message = input.require("Message", message);
-        let algorithm = input.choice("MacAlgorithm", &ALGORITHMS)?;
-        let algorithm = input.require("MacAlgorithm", algorithm);
+        let algorithm = input.required_choice("MacAlgorithm", &ALGORITHMS)?;
         let dry_run = input.flag("DryRun")?;
         grant_tokens(input)?;
         Ok(Self { key, message, algorithm, dry_run })

@@ -222,7 +222,7 @@ impl Session<'_> {
     /// Reads and verifies `Recipient`, if the request has one.
     fn recipient(&mut self, input: &mut Input) -> Answer<Option<Recipient>> {
         let Some(fields) = input.object("Recipient")? else { return Ok(None) };
-        let recipient = recipient::verify(fields, &self.service.anchor, self.now)?;
+        let recipient = recipient::verify(fields, &self.service.anchor, &self.service.chains, self.now)?;
         self.trail.recipient(&recipient.document);
         Ok(Some(recipient))
     }

@@ -79,8 +79,7 @@ impl Order {
         let message = input.blob("Message", 1..=MAX_MESSAGE_BYTES)?;
         let message = input.require("Message", message);
         let message_type = input.choice("MessageType", &["RAW", "DIGEST", "EXTERNAL_MU"])?.unwrap_or("RAW");
-        let algorithm = input.choice("SigningAlgorithm", &ALGORITHMS)?;
-        let algorithm = input.require("SigningAlgorithm", algorithm);
+        let algorithm = input.required_choice("SigningAlgorithm", &ALGORITHMS)?;
         let dry_run = input.flag("DryRun")?;
         grant_tokens(input)?;
         Ok(Self { key, message, message_type, algorithm, dry_run })
