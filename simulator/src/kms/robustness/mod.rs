@@ -101,6 +101,7 @@ struct Scene {
 }
 
 #[test]
+#[ignore = "it takes a while: cargo test --lib -- --ignored kms::robustness"]
 fn no_body_makes_any_operation_fail_otherwise_than_aws_does() {
     let scene = Scene::new();
     let counts = Mutex::new(BTreeMap::new());
