@@ -80,7 +80,10 @@ impl Kms {
 
     /// A local KMS whose time the test moves.
     pub(crate) async fn start_moving() -> (Self, MovingClock) {
-        let clock = MovingClock(Arc::new(Mutex::new(SystemTime::now())));
+        // Whole seconds: fractions do not survive their way over the wire to the millisecond.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+        let clock = MovingClock(Arc::new(Mutex::new(now)));
         let time = clock.clone();
         let mut kms = Self::start_with(move |config| config.clock = Arc::new(move || time.now())).await;
         kms.clock = Some(clock.clone());

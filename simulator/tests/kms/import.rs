@@ -61,7 +61,7 @@ fn wrap(parameters: &GetParametersForImportOutput, wrapping: &AlgorithmSpec, mat
 }
 
 /// An import that is ready to be sent; it does not expire unless told so.
-async fn import(
+pub(crate) async fn import(
     client: &Client,
     key: &str,
     wrapping: AlgorithmSpec,

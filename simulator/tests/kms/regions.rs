@@ -2,9 +2,13 @@
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{KeyMetadata, KeyState, MultiRegionKeyType, Tag};
+use aws_sdk_kms::types::{
+    AlgorithmSpec, ImportType, IncludeKeyMaterial, KeyMaterialState, KeyMetadata, KeyState,
+    MultiRegionKeyType, OriginType, Tag,
+};
 
 use crate::harness::{ACCOUNT, Kms, MovingClock, REGION, days, refusal, refused};
+use crate::import::import;
 
 const SECOND: &str = "us-west-2";
 const THIRD: &str = "ap-southeast-1";
@@ -238,5 +242,51 @@ async fn a_whole_family_that_nobody_looked_at_is_gone_in_time() {
     trio.clock.advance(days(14));
     for client in &trio.clients {
         assert_eq!(refusal(client.describe_key().key_id(&trio.id).send().await).0, "NotFoundException");
+    }
+}
+
+#[tokio::test]
+async fn imported_material_is_imported_in_each_region_before_it_is_rotated_to() {
+    let (kms, _) = Kms::start_moving().await;
+    let administrator = kms.server.first_administrator().unwrap();
+    let (here, there) = (kms.client_in(&administrator, REGION), kms.client_in(&administrator, SECOND));
+    let made = here.create_key().multi_region(true).origin(OriginType::External).send().await.unwrap();
+    let id = made.key_metadata.unwrap().key_id;
+    let wrapping = || AlgorithmSpec::RsaesOaepSha256;
+    let first = import(&here, &id, wrapping(), &[1; 32]).await.send().await.unwrap().key_material_id;
+    here.replicate_key().key_id(&id).replica_region(SECOND).send().await.unwrap();
+    let state = |client: &Client| {
+        let call = client.describe_key().key_id(&id).send();
+        async move { call.await.unwrap().key_metadata.unwrap().key_state.unwrap() }
+    };
+    assert_eq!(state(&there).await, KeyState::PendingImport);
+    let other = import(&there, &id, wrapping(), &[2; 32]).await.send().await;
+    assert_eq!(refusal(other).0, "IncorrectKeyMaterialException");
+    let same = import(&there, &id, wrapping(), &[1; 32]).await.send().await.unwrap();
+    assert_eq!(same.key_material_id, first);
+    assert_eq!(state(&there).await, KeyState::Enabled);
+    let sealed = here.encrypt().key_id(&id).plaintext(Blob::new("x")).send().await.unwrap();
+    there.decrypt().set_ciphertext_blob(sealed.ciphertext_blob).send().await.unwrap();
+
+    let new = import(&there, &id, wrapping(), &[2; 32]).await.import_type(ImportType::NewKeyMaterial);
+    assert_eq!(refusal(new.send().await).0, "UnsupportedOperationException");
+    let new = import(&here, &id, wrapping(), &[2; 32]).await.import_type(ImportType::NewKeyMaterial);
+    let second = new.send().await.unwrap().key_material_id;
+    let pending = |client: &Client| {
+        let all = IncludeKeyMaterial::AllKeyMaterial;
+        let call = client.list_key_rotations().key_id(&id).include_key_material(all).send();
+        async move { call.await.unwrap().rotations.unwrap().pop().unwrap().key_material_state.unwrap() }
+    };
+    assert_eq!(pending(&here).await, KeyMaterialState::PendingMultiRegionImportAndRotation);
+    let rotate = || here.rotate_key_on_demand().key_id(&id).send();
+    assert_eq!(refusal(rotate().await).0, "KMSInvalidStateException");
+    let existing = import(&there, &id, wrapping(), &[2; 32]).await;
+    existing.import_type(ImportType::ExistingKeyMaterial).send().await.unwrap();
+    assert_eq!(pending(&here).await, KeyMaterialState::PendingRotation);
+    rotate().await.unwrap();
+    for client in [&here, &there] {
+        let key = client.describe_key().key_id(&id).send().await.unwrap().key_metadata.unwrap();
+        assert_eq!(key.current_key_material_id, second);
+        assert_eq!(pending(client).await, KeyMaterialState::Current);
     }
 }
