@@ -139,6 +139,8 @@ enum Table {
     Records(BTreeMap<String, Bytes>),
     Texts(BTreeMap<String, String>),
     Lists(BTreeMap<String, Vec<String>>),
+    /// Times in milliseconds since 1970, and what is due then.
+    Times(Vec<(u64, String)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -226,6 +228,14 @@ fn read_tables(database: &Database) -> Result<BTreeMap<String, Table>, FixtureEr
                 rows.insert(id.value().to_owned(), value.value().to_owned());
             }
             Table::Texts(rows)
+        } else if let Ok(table) = transaction.open_table(TableDefinition::<(u64, &str), ()>::new(&name)) {
+            let mut rows = Vec::new();
+            for row in table.iter()? {
+                let (id, _) = row?;
+                let (time, what) = id.value();
+                rows.push((time, what.to_owned()));
+            }
+            Table::Times(rows)
         } else {
             return Err(FixtureError::Table(name));
         };
@@ -265,6 +275,12 @@ fn write_tables(database: &Database, tables: &BTreeMap<String, Table>) -> Result
                 let mut table = transaction.open_table(TableDefinition::<&str, &str>::new(name))?;
                 for (id, value) in rows {
                     table.insert(id.as_str(), value.as_str())?;
+                }
+            }
+            Table::Times(rows) => {
+                let mut table = transaction.open_table(TableDefinition::<(u64, &str), ()>::new(name))?;
+                for (time, what) in rows {
+                    table.insert((*time, what.as_str()), ())?;
                 }
             }
             Table::Lists(rows) => {
