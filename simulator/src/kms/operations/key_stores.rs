@@ -85,6 +85,7 @@ pub(super) fn connect(session: &mut Session<'_>, mut input: Input) -> Answer<Val
     set_connection(session, &store, connection)?;
     if let (Connection::Connected, Some(access)) = (connection, service.access(&store)?) {
         service.settle(session.now)?;
+        service.remove_loose(&store)?;
         service.report_strangers(&store, &access)?;
     }
     Ok(json!({}))
