@@ -70,7 +70,7 @@ def aliases(check, kms, arn, key_id):
     check.equal("an alias that is not there", error_of(kms.describe_key, KeyId="alias/absent"), ("NotFoundException", absent))
     check.equal("an alias for an alias", error_of(kms.create_alias, AliasName="alias/third", TargetKeyId="alias/peers")[0], "NotFoundException")
     check.equal("an alias of AWS", error_of(kms.create_alias, AliasName="alias/aws/peers", TargetKeyId=arn)[0], "NotAuthorizedException")
-    check.equal("an alias without its prefix", error_of(kms.create_alias, AliasName="peers", TargetKeyId=arn)[0], "InvalidAliasNameException")
+    check.equal("an alias without its prefix", error_of(kms.create_alias, AliasName="peers", TargetKeyId=arn)[0], "ValidationException")
     check.equal("an alias with a blank", error_of(kms.create_alias, AliasName="alias/a b", TargetKeyId=arn)[0], "ValidationException")
 
 

@@ -87,7 +87,8 @@ async fn encrypt(client: &Client, key: &str) -> Blob {
 
 fn after(clock: &MovingClock, by: Duration) -> DateTime {
     use aws_smithy_async::time::TimeSource;
-    DateTime::from(clock.now() + by)
+    // In whole seconds: the SDK sends fractions as floating point numbers.
+    DateTime::from_secs(DateTime::from(clock.now() + by).secs())
 }
 
 #[tokio::test]
