@@ -101,7 +101,9 @@ struct Scene {
 }
 
 #[test]
-#[ignore = "it takes a while: cargo test --lib -- --ignored kms::robustness"]
+// No answer it got was wrong, but its last run missed the success counts at its end; run it with
+// `cargo test --lib -- --ignored kms::robustness`.
+#[ignore = "its success counts have not been seen to hold"]
 fn no_body_makes_any_operation_fail_otherwise_than_aws_does() {
     let scene = Scene::new();
     let counts = Mutex::new(BTreeMap::new());
